@@ -1,0 +1,361 @@
+"""The command line: one function per command, heavy imports inside them.
+
+Exit codes: 0 done, 1 failed, 2 the input or the request is wrong.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import logging
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import click
+
+from soloatlas.errors import InputError, RunError
+
+FOLDER = click.Path(file_okay=False, path_type=Path)
+FILE = click.Path(dir_okay=False, path_type=Path)
+ANY = click.Path(path_type=Path)
+
+
+def main() -> NoReturn:
+    """Entry point of the ``soloatlas`` command: every expected ending is one line and an exit code."""
+    try:
+        cli.main(standalone_mode=False)
+        code = 0
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    except click.ClickException as error:
+        click.echo(f"soloatlas: {error.format_message()}", err=True)
+        code = 2
+    except InputError as error:
+        click.echo(f"soloatlas: {error}", err=True)
+        code = 2
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("soloatlas: stopped; nothing half-written. Training goes on with --resume", err=True)
+        code = 1
+    except RunError as error:
+        click.echo(f"soloatlas: {error}", err=True)
+        code = 1
+    except OSError as error:
+        where = f"{error.filename}: " if error.filename else ""
+        click.echo(f"soloatlas: {where}{error.strerror or error}", err=True)
+        code = 1
+    except MemoryError:
+        click.echo("soloatlas: out of memory; use a coarser --spacing or --set student.patch=[64,64,64]", err=True)
+        code = 1
+    sys.exit(code)
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
+@click.version_option(package_name="soloatlas", prog_name="soloatlas")
+def cli() -> None:
+    """One labelled scan in, a segmenter out."""
+
+
+def _watched(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Run a command with its log on the terminal and a progress display handed in as ``progress``."""
+
+    @functools.wraps(command)
+    def wrapper(*args: Any, **kwargs: Any) -> Any:
+        from soloatlas.progress import shown_progress
+
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter("%(message)s"))
+        handler.setLevel(logging.WARNING)
+        logging.getLogger("soloatlas").addHandler(handler)
+        try:
+            with shown_progress() as progress:
+                return command(*args, progress=progress, **kwargs)
+        finally:
+            logging.getLogger("soloatlas").removeHandler(handler)
+
+    return wrapper
+
+
+@cli.command()
+@click.argument("study", type=FOLDER, required=False)
+@click.option("--atlas", type=FILE, help="The labelled scan.")
+@click.option("--atlas-labels", type=FILE, help="Its label map.")
+@click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans.")
+@click.option("--output", type=FOLDER, required=True, help="The run folder to make.")
+@click.option("--method", default="os-medseg", show_default=True, help="See soloatlas methods.")
+@click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick", show_default=True)
+@click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table.")
+@click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own).")
+@click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable.")
+@_watched
+def train(
+    study: Path | None,
+    atlas: Path | None,
+    atlas_labels: Path | None,
+    unlabelled: Path | None,
+    output: Path,
+    method: str,
+    preset: str,
+    label_names: Path | None,
+    spacing: float | None,
+    align: str | None,
+    device: str,
+    seed: int,
+    resume: bool,
+    changes: tuple[str, ...],
+    progress: Any,
+) -> None:
+    """Train a segmenter from one labelled atlas and unlabelled scans.
+
+    STUDY is a folder with atlas/image.nii.gz, atlas/labels.nii.gz and unlabelled/, or in nnU-Net form;
+    or give --atlas, --atlas-labels and --unlabelled.
+    """
+    from soloatlas import pipeline
+
+    given = _study(study, atlas, atlas_labels, unlabelled, label_names)
+    asked = [f"loop.device={device}"]
+    asked += [f"prepare.spacing={spacing}"] if spacing is not None else []
+    asked += [f"prepare.align={align}"] if align else []
+    folder = pipeline.train(given, output, method, preset, [*asked, *changes], seed, resume, progress=progress)
+    click.echo(f"run: {folder}\nreport: {folder / 'report.html'}")
+
+
+def _study(
+    study: Path | None,
+    atlas: Path | None,
+    atlas_labels: Path | None,
+    unlabelled: Path | None,
+    label_names: Path | None,
+) -> Any:
+    from dataclasses import replace
+
+    from soloatlas.data.study import make_study, read_study
+
+    parts = {"--atlas": atlas, "--atlas-labels": atlas_labels, "--unlabelled": unlabelled}
+    if study is not None:
+        extra = [name for name, value in parts.items() if value is not None]
+        if extra:
+            raise InputError(f"STUDY {study} and {extra[0]} exclude each other; give one or the other")
+        found = read_study(study)
+        return replace(found, label_names=label_names) if label_names else found
+    missing = [name for name, value in parts.items() if value is None]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} missing; give a STUDY folder, or all of {', '.join(parts)}")
+    return make_study(atlas, atlas_labels, unlabelled, label_names)
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.argument("inputs", type=ANY, nargs=-1, required=True)
+@click.option("--output", type=FOLDER, required=True, help="Results: one file per input, same name and grid.")
+@click.option("--stage", type=click.Choice(["student", "register"]), default="student", show_default=True, help="register: the atlas's labels warped, nothing more.")
+@click.option("--save-fields", is_flag=True, help="Also displacement fields (ITK, mm) and Jacobians.")
+@click.option("--save-probabilities", is_flag=True, help="Also one probability map per structure.")
+@click.option("--flip", is_flag=True, help="Average with the mirrored scan (sides must be declared).")
+@click.option("--largest-component", is_flag=True, help="Keep the largest piece of each structure.")
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@_watched
+def segment(
+    run: Path,
+    inputs: tuple[Path, ...],
+    output: Path,
+    stage: str,
+    save_fields: bool,
+    save_probabilities: bool,
+    flip: bool,
+    largest_component: bool,
+    device: str,
+    progress: Any,
+) -> None:
+    """Segment scans (files or folders) with a finished RUN, each on its own grid."""
+    from soloatlas import pipeline
+
+    wishes = (stage, save_fields, save_probabilities, flip, largest_component)
+    pipeline.segment(run, inputs, output, *wishes, device=device, progress=progress)
+    click.echo(f"segmentations: {output}\nvolumes: {output / 'volumes.csv'}")
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option("--output", type=FOLDER, required=True)
+@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@_watched
+def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
+    """Write a RUN's labelled pairs and their fields as files."""
+    from soloatlas import pipeline
+
+    pipeline.synthesise(run, output, device, progress)
+    click.echo(f"pairs: {output}")
+
+
+def _integers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
+    if value is None:
+        return None
+    try:
+        return tuple(int(part) for part in value.split(","))
+    except ValueError:
+        raise InputError(f"--{parameter.name}: expected integers such as 1,3,4; got {value!r}") from None
+
+
+@cli.command()
+@click.argument("predictions", type=ANY)
+@click.argument("truth", type=ANY)
+@click.option("--output", type=FOLDER, required=True, help="For metrics.csv and metrics.json.")
+@click.option("--label-names", type=FILE)
+@click.option("--labels", callback=_integers, metavar="1,3,4", help="Score these only (default: all).")
+@click.option("--not-contoured-if-absent", callback=_integers, metavar="5,6", help="Labels not drawn in every case: not scored where the truth lacks them.")
+@click.option("--tolerance", type=float, default=1.0, show_default=True, help="mm, of the normalised surface distance.")
+@_watched
+def evaluate(
+    predictions: Path,
+    truth: Path,
+    output: Path,
+    label_names: Path | None,
+    labels: tuple[int, ...] | None,
+    not_contoured_if_absent: tuple[int, ...] | None,
+    tolerance: float,
+    progress: Any,
+) -> None:
+    """Score segmentations against true labels: DSC, HD95, ASSD, NSD per structure and case."""
+    from soloatlas.evaluation import evaluate as score
+    from soloatlas.progress import counting
+    from soloatlas.tables import score_table
+
+    result = score(
+        predictions,
+        truth,
+        output,
+        label_names=label_names,
+        labels=labels,
+        not_contoured_if_absent=not_contoured_if_absent or (),
+        tolerance_mm=tolerance,
+        progress=counting(progress, "evaluate"),
+    )
+    click.echo(score_table(result))
+    click.echo(f"{result['rule']}\nmetrics: {output / 'metrics.json'}")
+
+
+@cli.command()
+@click.argument("study", type=FOLDER)
+@click.option("--json", "as_json", is_flag=True)
+@_watched
+def check(study: Path, as_json: bool, progress: Any) -> None:
+    """Report every problem of a STUDY at once, and what will happen to each."""
+    from dataclasses import asdict
+
+    from soloatlas.data.check import check_study
+    from soloatlas.data.study import read_study
+    from soloatlas.progress import counting
+
+    findings = check_study(read_study(study), progress=counting(progress, "check"))
+    if as_json:
+        click.echo(json.dumps([asdict(f) for f in findings], indent=1))
+    else:
+        for f in findings:
+            click.echo(f"{f.level}: {f.where}: {f.problem}; {f.consequence}")
+        click.echo(f"{len(findings)} findings" if findings else "no problem found")
+    if any(f.level == "error" for f in findings):
+        raise click.exceptions.Exit(2)
+
+
+@cli.command("choose-atlas")
+@click.argument("scans", type=FOLDER)
+@click.option("--by", type=click.Choice(["ncc"]), default="ncc", show_default=True)
+@click.option("--transductive", type=FOLDER, metavar="TEST", help="The paper's form: similarity to these test scans.")
+@click.option("--json", "as_json", is_flag=True)
+@_watched
+def choose_atlas(scans: Path, by: str, transductive: Path | None, as_json: bool, progress: Any) -> None:
+    """Rank SCANS by how like the others they are: the first is the one to label."""
+    from soloatlas.data.files import list_scans
+    from soloatlas.prepare import choose_atlas as rank
+    from soloatlas.progress import counting
+
+    ranking = rank(
+        list_scans(scans),
+        transductive=list_scans(transductive) if transductive else (),
+        progress=counting(progress, "choose-atlas"),
+    )
+    rule = "mean NCC to the test scans (transductive)" if transductive else "mean NCC to the other scans"
+    if as_json:
+        rows = [{"scan": name, "ncc": round(score, 5)} for name, score in ranking]
+        click.echo(json.dumps({"rule": rule, "ranking": rows}, indent=1))
+        return
+    click.echo(f"{'scan':<32} {rule}")
+    for name, score in ranking:
+        click.echo(f"{name:<32} {score:.4f}")
+
+
+@cli.command()
+@click.option("--json", "as_json", is_flag=True)
+def methods(as_json: bool) -> None:
+    """List the methods: name, family, what they need, typical cost, paper."""
+    from dataclasses import asdict
+
+    from soloatlas.methods import available_methods
+
+    known = list(available_methods().values())
+    if as_json:
+        click.echo(json.dumps([asdict(m) for m in known], indent=1))
+        return
+    for m in known:
+        click.echo(f"{m.name:<14} {m.family:<12} {m.typical:<18} {m.needs}\n{'':<14} {m.paper}")
+
+
+@cli.command()
+@click.argument("run", type=FOLDER)
+@click.option("--evaluation", type=FOLDER, multiple=True, help="An evaluate --output to show (repeatable).")
+def report(run: Path, evaluation: tuple[Path, ...]) -> None:
+    """Write a RUN's report.html anew, with any evaluations of its segmentations."""
+    from soloatlas import pipeline
+
+    click.echo(f"report: {pipeline.write_report(run, evaluation)}")
+
+
+@cli.command()
+@click.option("--cohort", type=click.Choice(["simulated", "hippocampus"]), default="simulated", show_default=True)
+@click.option("--output", type=FOLDER, default=Path("soloatlas-demo"), show_default=True)
+@click.option("--seed", type=int, default=0, show_default=True)
+@_watched
+def demo(cohort: str, output: Path, seed: int, progress: Any) -> None:
+    """Train, segment, evaluate and report on a cohort made on the spot (or the real hippocampus cohort)."""
+    from soloatlas.demonstration import demonstrate
+
+    click.echo(demonstrate(cohort, output, seed, progress))
+
+
+@cli.command()
+@click.argument("id_", metavar="ID", required=False)
+@click.option("--cohort", default="hippocampus", show_default=True)
+@click.option("--output", type=FOLDER, default=Path("results"), show_default=True)
+@click.option("--seeds", callback=_integers, default="0", show_default=True, metavar="0,1,2")
+@click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row.")
+@click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
+@_watched
+def reproduce(
+    id_: str | None,
+    cohort: str,
+    output: Path,
+    seeds: tuple[int, ...],
+    split: str,
+    changes: tuple[str, ...],
+    listed: bool,
+    progress: Any,
+) -> None:
+    """Run a table of a paper, for example os-medseg:table-3, on a cohort; ours beside the published."""
+    from soloatlas.reproduction import TABLES, reproduce_table
+
+    if listed or id_ is None:
+        for key, table in TABLES.items():
+            click.echo(f"{key:<22} {table.title}")
+        return
+    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress))
+
+
+if __name__ == "__main__":
+    main()

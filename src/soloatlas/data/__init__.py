@@ -1,0 +1,1 @@
+"""What is read and written: volumes, label tables, studies, cohorts (no torch here)."""

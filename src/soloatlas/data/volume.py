@@ -1,0 +1,59 @@
+"""A scan in memory: an array and where its voxels lie in the patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+@dataclass(frozen=True, eq=False)
+class Grid:
+    """A regular grid of voxels in the patient.
+
+    Attributes:
+        shape: number of voxels along each axis (x, y, z order of the array).
+        affine: (4, 4) float64, voxel index to RAS+ world coordinates in mm.
+    """
+
+    shape: tuple[int, int, int]
+    affine: np.ndarray
+
+    @property
+    def spacing(self) -> tuple[float, float, float]:
+        """Distance between neighbouring voxels along each axis, mm."""
+        lengths = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(lengths[0]), float(lengths[1]), float(lengths[2])
+
+    def centre(self) -> np.ndarray:
+        """World position of the middle of the grid, (3,) mm."""
+        middle = (np.asarray(self.shape) - 1) / 2
+        return np.asarray(self.affine[:3, :3] @ middle + self.affine[:3, 3])
+
+    def matches(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
+        """Whether both grids have the same shape and no corner lies further apart than ``tolerance_mm``."""
+        if self.shape != other.shape:
+            return False
+        corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
+        corners[:, :3] *= np.asarray(self.shape) - 1
+        apart = (corners @ (self.affine - other.affine).T)[:, :3]
+        return bool(np.abs(apart).max() <= tolerance_mm)
+
+
+@dataclass(frozen=True, eq=False)
+class Volume:
+    """A 3-D image or label map with its grid.
+
+    Attributes:
+        array: (x, y, z), in the order of the file's own axes.
+        grid: where the voxels lie.
+        path: the file it came from, for messages.
+        header: the file's own header, so that a result can be written as the input was.
+    """
+
+    array: np.ndarray
+    grid: Grid
+    path: Path | None = None
+    header: Any = None

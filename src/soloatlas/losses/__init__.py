@@ -1,0 +1,1 @@
+"""One function per equation: stateless, minimised, a mean over voxels, a scalar."""

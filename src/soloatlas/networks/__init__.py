@@ -1,0 +1,1 @@
+"""Architectures only: tensors in, tensors out."""

@@ -1,0 +1,149 @@
+"""Networks that find the displacement field from the atlas to a scan.
+
+G. Balakrishnan et al., "VoxelMorph", IEEE TMI 2019 (the U-Net with strided convolutions).
+L. Liu et al., "Contrastive registration", IEEE TNNLS 2023 (weight-shared encoders, contrastive features).
+"""
+
+import difflib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
+from torch.nn import functional
+
+from soloatlas.errors import InputError
+from soloatlas.networks.layers import convolve
+from soloatlas.networks.residual_unet import require_multiple
+
+
+class RegistrationOutput(NamedTuple):
+    """What a registration network returns, in float32.
+
+    Attributes:
+        field: displacement in voxels; channel i moves along axis i; warp(moving, field) resembles fixed.
+        moving_features: unit-length features of the moving images for the contrastive loss.
+        fixed_features: likewise of the fixed images.
+    """
+
+    field: Float[Tensor, "batch 3 x y z"]
+    moving_features: Float[Tensor, "batch features"]
+    fixed_features: Float[Tensor, "batch features"]
+
+
+class SiameseRegistration(nn.Module):
+    """The paper's registration network: one encoder for both images, skips, a field (Zhou 2024, III-A.1).
+
+    The encoder halves the size four times by strided convolutions; at every scale the two images' features
+    (at full size the images themselves) are concatenated and handed to the decoder. Convolutions are 3x3x3
+    with LeakyReLU(0.2) and no normalisation. Contrastive features: global average of the deepest encoder
+    output, one linear layer per stream, unit length.
+
+    Args:
+        channels: encoder widths at 1/2, 1/4, 1/8 and 1/16. The default is the paper's doubled width
+            (1 591 779 parameters); (16, 32, 32, 32) is the undoubled one.
+        half_resolution: end the decoder at half the size and double the field linearly, sizes and values. A
+            fraction of the time and memory, for large grids; the number of parameters stays the same.
+    """
+
+    def __init__(
+        self, channels: tuple[int, int, int, int] = (32, 64, 64, 64), half_resolution: bool = False
+    ) -> None:
+        super().__init__()
+        narrow, *_, deep = channels
+        self.half_resolution = half_resolution
+        self.encoder = nn.ModuleList(
+            _Layer(i, o, stride=2) for i, o in zip((1, *channels), channels, strict=False)
+        )
+        skips = [2 * c for c in channels[::-1]]
+        self.decoder = nn.ModuleList(
+            _Layer(i, deep) for i in (skips[0], *(deep + skip for skip in skips[1:]))
+        )
+        self.refine = nn.Sequential(_Layer(deep + 2, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
+        self.flow = nn.Conv3d(narrow, 3, 3, padding=1)
+        nn.init.normal_(self.flow.weight, std=1e-5)  # training starts from the identity
+        nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
+        self.project_moving = nn.Linear(deep, deep)
+        self.project_fixed = nn.Linear(deep, deep)
+
+    def forward(
+        self, moving: Float[Tensor, "atlases 1 x y z"], fixed: Float[Tensor, "batch 1 x y z"]
+    ) -> RegistrationOutput:
+        """Register ``moving`` (one image for the whole batch, or one each) to ``fixed``.
+
+        Raises:
+            InputError: a size is no multiple of 16.
+        """
+        require_multiple(fixed, 2 ** len(self.encoder), "SiameseRegistration")
+        moving_levels, fixed_levels = self._encode(moving), self._encode(fixed)
+        batch = len(fixed)
+        joined = [
+            torch.cat([m.expand(batch, *m.shape[1:]), f], 1)
+            for m, f in zip(moving_levels, fixed_levels, strict=True)
+        ]
+        with torch.autocast(fixed.device.type, enabled=False):
+            m = _embed(moving_levels[-1], self.project_moving)
+            f = _embed(fixed_levels[-1], self.project_fixed)
+        return RegistrationOutput(self._decode(joined), m.expand(batch, -1), f)
+
+    def _encode(self, image: Tensor) -> list[Tensor]:
+        levels = [image]
+        for convolution in self.encoder:
+            levels.append(convolution(levels[-1]))
+        return levels
+
+    def _decode(self, skips: list[Tensor]) -> Tensor:
+        images, *inner = skips
+        x = self.decoder[0](inner[-1])
+        for convolution, skip in zip(self.decoder[1:], inner[-2::-1], strict=True):
+            x = convolution(_join(functional.interpolate(x, scale_factor=2), skip))
+        if self.half_resolution:
+            x = self.refine(_join(x, functional.avg_pool3d(images, 2)))
+            return _double(self._field(x))
+        return self._field(self.refine(_join(functional.interpolate(x, scale_factor=2), images)))
+
+    def _field(self, x: Tensor) -> Tensor:
+        """In float32: bf16 has 8 bits, a step of 1/16 voxel for a displacement of 10."""
+        with torch.autocast(x.device.type, enabled=False):
+            return self.flow(x.float())
+
+
+class _Layer(nn.Module):
+    def __init__(self, inputs: int, outputs: int, stride: int = 1) -> None:
+        super().__init__()
+        self.conv = nn.Conv3d(inputs, outputs, 3, stride=stride, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return functional.leaky_relu(convolve(self.conv, x), 0.2, inplace=True)
+
+
+def _join(x: Tensor, skip: Tensor) -> Tensor:
+    return torch.cat([x, skip.to(x.dtype)], 1)
+
+
+def _embed(deepest: Tensor, project: nn.Module) -> Tensor:
+    return functional.normalize(project(deepest.float().mean((2, 3, 4))), dim=1)
+
+
+def _double(field: Tensor) -> Tensor:
+    """A field on cells twice as wide, brought to the full grid: a cell splits into two, so lengths double."""
+    return 2 * functional.interpolate(field, scale_factor=2, mode="trilinear", align_corners=False)
+
+
+REGISTRATION_NETWORKS: dict[str, Callable[..., nn.Module]] = {"siamese": SiameseRegistration}
+"""Networks by name: each takes (moving, fixed) and returns a `RegistrationOutput`."""
+
+
+def build(name: str, **settings: Any) -> nn.Module:
+    """Make the registration network called ``name`` with its own ``settings``.
+
+    Raises:
+        InputError: no such network (the known ones are named).
+    """
+    if name not in REGISTRATION_NETWORKS:
+        close = difflib.get_close_matches(name, REGISTRATION_NETWORKS, n=1)
+        hint = f"did you mean '{close[0]}'? " if close else ""
+        known = ", ".join(REGISTRATION_NETWORKS)
+        raise InputError(f"registration network '{name}' is not known; {hint}known: {known}")
+    return REGISTRATION_NETWORKS[name](**settings)

@@ -1,0 +1,123 @@
+"""The straight line: study, prepare, register, synthesise, distil, segment, evaluate, report.
+
+Each verb of the command line is one function here; the Python API is these functions.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from soloatlas.data.check import check_study
+from soloatlas.data.study import Study
+from soloatlas.errors import InputError
+from soloatlas.methods import load_method
+from soloatlas.settings import PRESETS, override
+
+if TYPE_CHECKING:
+    from soloatlas.training import Progress
+
+log = logging.getLogger("soloatlas")
+
+
+def train(
+    study: Study,
+    output: str | Path,
+    method: str = "os-medseg",
+    preset: str = "quick",
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    resume: bool = False,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Path:
+    """Train a method on a study and leave a self-sufficient run folder.
+
+    Args:
+        study: the labelled atlas and the unlabelled pool.
+        output: the run folder; must not hold a run unless ``resume``.
+        method: name of the method; ``preset`` of its settings.
+        changes: ``key=value`` settings, as given to ``--set``.
+        seed: of every random draw.
+        resume: go on with a run that was stopped; ends with the result of an unstopped one.
+        cache: where prepared scans are kept (default: the user's cache folder).
+        progress: told how far each part is.
+
+    Returns:
+        The run folder.
+
+    Raises:
+        InputError: the study or the request is wrong.
+        RunError: training failed.
+    """
+    from soloatlas.runs import open_run
+    from soloatlas.training_run import TrainingRun
+
+    module = load_method(method)
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
+    settings = override(module.preset(preset), changes)
+    run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume)
+    if run.finished:
+        log.info("%s: already finished", output)
+        return open_run(output).folder
+    refuse_bad_study(study)
+    run.prepare(cache, progress)
+    run.learn(progress)
+    run.finish()
+    write_report(output)
+    return Path(output)
+
+
+def refuse_bad_study(study: Study) -> None:
+    """Log what `check` finds and stop at errors.
+
+    Raises:
+        InputError: the study has an error; the first is named and the others are counted.
+    """
+    findings = check_study(study)
+    for finding in findings:
+        log.info("%s: %s: %s (%s)", finding.level, finding.where, finding.problem, finding.consequence)
+    errors = [f for f in findings if f.level == "error"]
+    if errors:
+        more = f" (and {len(errors) - 1} more: run soloatlas check)" if len(errors) > 1 else ""
+        raise InputError(f"{errors[0].where}: {errors[0].problem}; {errors[0].consequence}{more}")
+
+
+def segment(
+    run: str | Path,
+    inputs: Iterable[str | Path],
+    output: str | Path,
+    stage: str = "student",
+    save_fields: bool = False,
+    save_probabilities: bool = False,
+    flip: bool = False,
+    largest_component: bool = False,
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Path:
+    """Segment scans with a finished run, each on its own grid; see `soloatlas.segmentation.segment_scans`."""
+    from soloatlas.runs import open_run
+    from soloatlas.segmentation import Wishes, segment_scans
+
+    wishes = Wishes(stage, save_fields, save_probabilities, flip, largest_component)
+    return segment_scans(open_run(run), [Path(p) for p in inputs], Path(output), wishes, device, progress)
+
+
+def synthesise(
+    run: str | Path, output: str | Path, device: str = "auto", progress: Progress | None = None
+) -> Path:
+    """Write the labelled pairs of a run and their fields as files; see `soloatlas.segmentation`."""
+    from soloatlas.runs import open_run
+    from soloatlas.segmentation import write_pairs
+
+    return write_pairs(open_run(run), Path(output), device, progress)
+
+
+def write_report(run: str | Path, evaluations: Iterable[str | Path] = ()) -> Path:
+    """Write the run's report.html anew, with evaluations of its segmentations (folders of `evaluate`)."""
+    from soloatlas.reporting import render_report
+
+    return render_report(Path(run), [Path(folder) for folder in evaluations])

@@ -1,0 +1,117 @@
+"""Learning atlas-to-scan registration (OS-MedSeg III-A), shared by every method that registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from soloatlas import fields
+from soloatlas.devices import autocast, choose_precision
+from soloatlas.losses.contrastive import contrastive
+from soloatlas.losses.similarity import local_cross_correlation, mutual_information
+from soloatlas.losses.smoothness import bending_energy, diffusion
+from soloatlas.material import Material
+from soloatlas.networks.registration import RegistrationOutput, build
+from soloatlas.randomness import seeded_modules
+from soloatlas.settings import Registration
+from soloatlas.training import Session, Stage, fit, steps_of
+
+
+def registration_network(settings: Registration, seed: int, device: torch.device) -> nn.Module:
+    """The network named in the settings, with weights drawn from ``seed``."""
+    with seeded_modules(seed, "registration"):
+        network = build(
+            settings.network, channels=settings.channels, half_resolution=settings.half_resolution
+        )
+    return network.to(device, memory_format=torch.channels_last_3d)
+
+
+def field_of(output: RegistrationOutput, settings: Registration) -> Tensor:
+    """The displacement field of a network's output: integrated where it is a velocity."""
+    field = output.field.float()
+    return fields.integrate(field, settings.integration_steps) if settings.integration_steps else field
+
+
+def registration_terms(
+    atlas: Tensor, scans: Tensor, output: RegistrationOutput, settings: Registration
+) -> dict[str, Tensor]:
+    """The terms of Eq. 5, OS-MedSeg: similarity, smoothness, contrast (all minimised).
+
+    Args:
+        atlas: (1, 1, x, y, z), the moving image.
+        scans: (batch, 1, x, y, z), the fixed images.
+        output: of the registration network for them.
+    """
+    field = field_of(output, settings)
+    warped = fields.warp(atlas.expand(len(scans), -1, -1, -1, -1), field)
+    terms = {}
+    if settings.similarity == "cc":
+        terms["similarity"] = local_cross_correlation(scans, warped, settings.window)
+    else:
+        terms["similarity"] = mutual_information(scans, warped, settings.bins)
+    smoothness = diffusion if settings.smoothness == "diffusion" else bending_energy
+    terms["smoothness"] = smoothness(output.field.float())
+    if settings.beta and output.fixed_features is not None:
+        terms["contrast"] = contrastive(output.fixed_features, output.moving_features, settings.temperature)
+    return terms
+
+
+def learn_registration(material: Material, settings: Registration, session: Session) -> nn.Module:
+    """Train a registration network of the atlas to the pool (stage ``register``)."""
+    network = registration_network(settings, session.seed, session.device)
+
+    def objective(step: int, items: Sequence[int]) -> dict[str, Tensor]:
+        scans = material.scans(items)
+        return registration_terms(material.atlas, scans, network(material.atlas, scans), settings)
+
+    items = len(material.names)
+    stage = Stage(
+        name="register",
+        networks={"registration": network},
+        objective=objective,
+        weights={"similarity": 1.0, "smoothness": settings.alpha, "contrast": settings.beta},
+        items=items,
+        steps=steps_of(settings.steps, settings.epochs, items, settings.batch),
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+    )
+    fit(stage, session)
+    return network
+
+
+@torch.inference_mode()
+def predict_field(
+    network: nn.Module, atlas: Tensor, scan: Tensor, settings: Registration, precision: str = "auto"
+) -> Tensor:
+    """Field (1, 3, x, y, z) on the grid of ``scan`` pointing into ``atlas``, voxels, float32."""
+    with autocast(scan.device, choose_precision(precision, scan.device)):
+        output = network(atlas, scan)
+    return field_of(output, settings)
+
+
+class PoolFields:
+    """The fields of the pool under a trained network: computed once where they fit, else at each use.
+
+    Fields are kept in float16: half a thousandth of a displacement of one voxel is nothing.
+    """
+
+    def __init__(
+        self, network: nn.Module, material: Material, settings: Registration, precision: str, room: float
+    ) -> None:
+        """``room`` is the number of bytes that may be filled."""
+        self.network, self.material, self.settings = network, material, settings
+        self.precision = precision
+        needed = len(material.names) * material.atlas.numel() * 3 * 2
+        self.kept = [self._compute(i).half() for i in range(len(material.names))] if needed <= room else None
+
+    def _compute(self, item: int) -> Tensor:
+        scan = self.material.scans([item])
+        return predict_field(self.network, self.material.atlas, scan, self.settings, self.precision)
+
+    def __getitem__(self, item: int) -> Tensor:
+        """Field (1, 3, x, y, z) of one scan of the pool, float32, outside any gradient."""
+        field = self.kept[item].float() if self.kept is not None else self._compute(item)
+        return field.clone() if field.is_inference() else field

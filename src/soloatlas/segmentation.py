@@ -1,0 +1,281 @@
+"""Segmenting scans with a finished run, and writing its synthetic pairs, as files."""
+
+from __future__ import annotations
+
+import csv
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soloatlas.atomic import replacing, write_json
+from soloatlas.data.files import file_sha256, find_scans, read_volume, scan_name, write_volume, written_name
+from soloatlas.data.volume import Volume
+from soloatlas.errors import InputError
+from soloatlas.prepare import Prepared, place, prepare_labels, prepare_scan
+from soloatlas.prepare.grids import grid_to_json
+from soloatlas.runs import Run, load_weights, versions
+
+if TYPE_CHECKING:
+    import torch
+    from torch import Tensor
+
+    from soloatlas.training import Progress, Session
+
+log = logging.getLogger("soloatlas")
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What a user may ask of `segment` beyond the labels.
+
+    Attributes:
+        stage: ``student``, or ``register``: the atlas's labels warped and nothing more.
+        fields: also write each scan's displacement field (ITK convention, mm) and its Jacobian determinant.
+        probabilities: also write each structure's probability.
+        flip: average with the mirrored scan (every side must be declared).
+        largest_component: keep the largest piece of each structure.
+    """
+
+    stage: str = "student"
+    fields: bool = False
+    probabilities: bool = False
+    flip: bool = False
+    largest_component: bool = False
+
+
+def segment_scans(
+    run: Run,
+    inputs: Sequence[Path],
+    output: Path,
+    wishes: Wishes = Wishes(),
+    device: str = "auto",
+    progress: Progress | None = None,
+) -> Path:
+    """Segment each scan on its own grid: ``output/<file name>``, ``volumes.csv`` and ``segment.json``.
+
+    Repeats the preparation of the training (alignment to the stored atlas included) and warns of a scan
+    that does not align.
+
+    Raises:
+        InputError: an input is missing or unreadable, or the wishes do not fit the method or its labels.
+    """
+    scans = find_scans(inputs)
+    _refuse(run, wishes, scans, output)
+    worker = Worker(run, wishes, device)
+    rows, cases = [], []
+    for done, path in enumerate(scans):
+        if progress:
+            progress("segment", done, len(scans), path.name)
+        start = time.monotonic()
+        scan = read_volume(path)
+        classes, prepared = worker.segment(scan, output, scan_name(path))
+        target = output / written_name(path)
+        write_volume(target, run.table.decode(classes), scan.grid, like=scan)
+        rows += _volumes(scan_name(path), classes, scan, run)
+        cases.append(
+            {
+                "case": scan_name(path),
+                "input": str(path.resolve()),
+                "sha256": file_sha256(path),
+                "output": target.name,
+                "similarity": round(prepared.score, 4),
+                "aligned": prepared.aligned,
+                "seconds": round(time.monotonic() - start, 2),
+            }
+        )
+        if not prepared.aligned:
+            log.warning("%s: does not align with the atlas (similarity %.2f)", path, prepared.score)
+    if progress:
+        progress("segment", len(scans), len(scans))
+    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
+    record = {"run": str(run.folder.resolve()), **asdict(wishes), "cases": cases, "versions": versions()}
+    write_json(output / "segment.json", record)
+    return output
+
+
+def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> None:
+    """Refuse wishes that cannot be met before any work is done."""
+    if wishes.stage not in ("student", "register"):
+        raise InputError(f"--stage {wishes.stage}: not one of student, register")
+    needs_fields = wishes.stage == "register" or wishes.fields
+    if needs_fields and not hasattr(run.method, "registrar"):
+        raise InputError(f"{run.folder}: {run.record['method']} does not register; leave out --stage and fields")
+    if wishes.flip:
+        sided = {c for pair in run.table.pairs for c in pair}
+        named = [n for c, n in enumerate(run.table.names) if c not in sided and _says_side(n)]
+        if not sided or named:
+            raise InputError(
+                f"--flip: a mirrored scan needs every left/right pair declared; {run.folder}/labels.json has "
+                + (f"'{named[0]}' without its other side" if named else "none")
+            )
+    inputs = {path.resolve() for path in scans}
+    clash = [path for path in scans if (output / written_name(path)).resolve() in inputs]
+    if clash:
+        raise InputError(f"--output {output}: would overwrite the input {clash[0]}; choose another folder")
+
+
+def _says_side(name: str) -> bool:
+    return any(word in name.lower() for word in ("left", "right"))
+
+
+class Worker:
+    """The networks of a run, loaded once, and the atlas on the working grid."""
+
+    def __init__(self, run: Run, wishes: Wishes, device: str = "auto") -> None:
+        import torch
+
+        from soloatlas.devices import choose_device
+        from soloatlas.training import Session
+
+        self.run, self.wishes = run, wishes
+        self.session: Session = Session(
+            run.folder, run.record["seed"], choose_device(device), run.settings.loop
+        )
+        self.atlas = prepare_scan(run.atlas, run.atlas, run.working, run.settings.prepare)
+        classes = run.table.encode(run.atlas_labels.array)
+        placement = place(run.atlas_labels.grid, run.working)
+        prepared = prepare_labels(classes, placement, run.table.classes).astype(np.int16)
+        self.atlas_image = self.tensor(self.atlas.image)
+        self.atlas_classes = torch.from_numpy(prepared)[None, None].to(self.session.device)
+
+        def load(name: str) -> dict[str, Tensor]:
+            return load_weights(run.folder, name)
+
+        self.register = self.student = None
+        if wishes.stage == "register" or wishes.fields:
+            self.register = run.method.registrar(run.settings, load, self.session)
+        if wishes.stage == "student":
+            self.student = run.method.segmenter(run.settings, load, run.table.classes, self.session)
+
+    def tensor(self, image: np.ndarray) -> Tensor:
+        """A prepared (x, y, z) image as (1, 1, x, y, z) on the device."""
+        import torch
+
+        return torch.from_numpy(image).float()[None, None].to(self.session.device)
+
+    def prepare(self, scan: Volume) -> Prepared:
+        """Bring a scan onto the working grid as in training."""
+        run = self.run
+        return prepare_scan(scan, run.atlas, run.working, run.settings.prepare, run.atlas_labels)
+
+    def segment(self, scan: Volume, output: Path, name: str) -> tuple[np.ndarray, Prepared]:
+        """Class map on the scan's own grid, and how it was prepared; writes the extra files asked for."""
+        from soloatlas.inference import largest_components, native_classes
+
+        prepared = self.prepare(scan)
+        image = self.tensor(prepared.image)
+        field = self.register(self.atlas_image, image) if self.register else None
+        maps = self._probabilities(image, field)
+        visit = self._probability_writer(scan, output, name) if self.wishes.probabilities else None
+        classes = native_classes(maps, prepared.placement, visit)
+        if self.wishes.fields and field is not None:
+            write_field(field, prepared, output / "fields", name)
+        if self.wishes.largest_component:
+            classes = largest_components(classes)
+        return classes, prepared
+
+    def _probabilities(self, image: Tensor, field: Tensor | None) -> Tensor:
+        from soloatlas.inference import student_probabilities, warped_atlas_probabilities
+
+        if self.student is None:
+            assert field is not None
+            return warped_atlas_probabilities(self.atlas_classes, field, self.run.table.classes)
+        return student_probabilities(
+            self.student,
+            image,
+            getattr(self.run.settings.student, "patch", ()),
+            self.run.settings.loop.precision,
+            self.run.table.pairs,
+            self.wishes.flip,
+        )
+
+    def _probability_writer(self, scan: Volume, output: Path, name: str) -> Callable[[int, np.ndarray], None]:
+        def write(index: int, probability: np.ndarray) -> None:
+            value = self.run.table.values[index]
+            path = output / "probabilities" / f"{name}_{value:03d}.nii.gz"
+            write_volume(path, probability.astype(np.float32), scan.grid)
+
+        return write
+
+
+def _volumes(name: str, classes: np.ndarray, scan: Volume, run: Run) -> list[list[Any]]:
+    """Rows (case, label, name, ml) of every structure, 0 where it was not found."""
+    voxel_ml = abs(np.linalg.det(scan.grid.affine[:3, :3])) / 1000
+    counts = np.bincount(classes.ravel(), minlength=run.table.classes)
+    return [
+        [name, run.table.values[c], run.table.names[c], f"{counts[c] * voxel_ml:.4f}"]
+        for c in range(1, run.table.classes)
+    ]
+
+
+def write_field(field: Tensor, prepared: Prepared, folder: Path, name: str) -> None:
+    """Write a field and its Jacobian determinant on the working grid.
+
+    ``<name>_field.nii.gz`` is a displacement field as ITK, ANTs and Slicer read it: vectors in mm in LPS+
+    world axes, pointing from the (aligned) scan into the atlas. ``<name>_jacobian.nii.gz`` is its Jacobian
+    determinant.
+    """
+    import SimpleITK
+
+    from soloatlas.fields import jacobian_determinant
+
+    grid = prepared.placement.working
+    in_voxels = field[0].cpu().numpy().astype(np.float64)
+    ras = np.einsum("ij,jxyz->xyzi", grid.affine[:3, :3], in_voxels)
+    to_lps = np.array([-1.0, -1.0, 1.0])
+    vectors = np.ascontiguousarray((ras * to_lps).transpose(2, 1, 0, 3))
+    image = SimpleITK.GetImageFromArray(vectors, isVector=True)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin((grid.affine[:3, 3] * to_lps).tolist())
+    image.SetDirection((to_lps[:, None] * grid.affine[:3, :3] / np.asarray(grid.spacing)).ravel().tolist())
+    with replacing(folder / f"{name}_field.nii.gz") as temporary:
+        SimpleITK.WriteImage(image, str(temporary))
+    write_volume(folder / f"{name}_jacobian.nii.gz", jacobian_determinant(field)[0].cpu().numpy(), grid)
+
+
+def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress | None = None) -> Path:
+    """Write the labelled pairs of a run (Eq. 1) on the working grid.
+
+    ``images/<scan>.nii.gz`` (the warped atlas), ``labels/``, ``scans/`` (the prepared scan each imitates),
+    ``fields/`` and ``labels.json``.
+
+    Raises:
+        InputError: a scan of the pool has moved or changed since training, or the method does not register.
+    """
+    from soloatlas.fields import warp, warp_labels
+
+    if not hasattr(run.method, "registrar"):
+        raise InputError(f"{run.folder}: {run.record['method']} synthesises nothing")
+    paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
+    worker = Worker(run, Wishes(stage="register"), device)
+    assert worker.register is not None
+    for done, path in enumerate(paths):
+        if progress:
+            progress("synthesise", done, len(paths), path.name)
+        prepared = worker.prepare(read_volume(path))
+        field = worker.register(worker.atlas_image, worker.tensor(prepared.image))
+        image = warp(worker.atlas_image, field)[0, 0].cpu().numpy()
+        classes = warp_labels(worker.atlas_classes, field)[0, 0].cpu().numpy()
+        name = f"{scan_name(path)}.nii.gz"
+        write_volume(output / "images" / name, image, run.working)
+        write_volume(output / "scans" / name, prepared.image, run.working)
+        write_volume(output / "labels" / name, run.table.decode(classes), run.working)
+        write_field(field, prepared, output / "fields", scan_name(path))
+    write_json(output / "labels.json", run.table.to_json())
+    write_json(output / "grid.json", grid_to_json(run.working))
+    return output
+
+
+def _unchanged(entry: dict[str, str]) -> Path:
+    path = Path(entry["path"])
+    if not path.is_file():
+        raise InputError(f"{path}: a scan of the pool is gone; put it back, synthesise needs the pool")
+    if file_sha256(path) != entry["sha256"]:
+        raise InputError(f"{path}: has changed since training; put the old file back, or train again")
+    return path

@@ -1,0 +1,216 @@
+"""Settings: frozen dataclasses, changed by ``key=value``, read and written as TOML or JSON.
+
+A method composes these parts in its own file (``methods/<name>.py``) and gives the values of each preset
+there, beside the source of each value. An unknown key is answered with the nearest known one.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import types
+import typing
+from dataclasses import dataclass, fields, is_dataclass, replace
+from typing import Any, Literal, TypeVar
+
+from soloatlas.errors import InputError
+
+T = TypeVar("T")
+
+Align = Literal["none", "centre", "rigid", "affine"]
+Preset = Literal["quick", "standard", "paper", "paper-ct"]
+PRESETS: tuple[str, ...] = typing.get_args(Preset)
+
+
+@dataclass(frozen=True)
+class Prepare:
+    """How every scan is brought onto the working grid."""
+
+    align: Align = "affine"  # scans of one kind rarely share a frame; "none" for cohorts already aligned
+    spacing: float | None = None  # mm, isotropic; None: the atlas's own spacing along each axis
+    crop: Literal["body", "none"] = "body"
+    margin: float = 6.0  # mm kept around the body: room for scans larger than the atlas
+    multiple: int = 16  # four halvings in every network
+    normalise: Literal["percentile", "zscore", "window"] = "percentile"
+    percentiles: tuple[float, float] = (0.5, 99.5)  # robust against a few bright voxels
+    window: tuple[float, float] = (-160.0, 240.0)  # HU, soft tissue; used by normalise="window"
+
+
+@dataclass(frozen=True)
+class Loop:
+    """How every network is trained, whatever it learns."""
+
+    device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
+    precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
+    accumulate: int = 1  # batches per optimiser step
+    checkpoint_minutes: float = 2.0  # what a killed run loses at most
+    log_steps: int = 10  # metrics.csv holds the mean of each term over so many steps
+
+
+@dataclass(frozen=True)
+class Augment:
+    """Random changes of the training pairs; each draw is uniform within plus and minus the value."""
+
+    enabled: bool = True
+    rotation: float = 15.0  # degrees about each axis
+    scale: float = 0.15  # relative size along each axis
+    shear: float = 0.1
+    translation: float = 0.05  # of the grid's length
+    elastic: float = 2.0  # voxels, standard deviation of the random smooth displacement
+    elastic_spacing: int = 12  # voxels between its control points
+    gamma: float = 0.35  # exponent of the intensity curve: exp(draw)
+    contrast: float = 0.15  # relative gain, and half of it as an offset
+    bias: float = 0.25  # log amplitude of the smooth multiplicative field
+    noise: float = 0.04  # standard deviation at most, intensities being in [0, 1]
+
+
+@dataclass(frozen=True)
+class Registration:
+    """Atlas-to-scan registration by a network (OS-MedSeg III-A, Eqs. 2, 5-9)."""
+
+    network: str = "siamese"  # any name of networks.registration.REGISTRATION_NETWORKS
+    channels: tuple[int, ...] = (32, 64, 64, 64)  # "doubled"; (16, 32, 32, 32) is undoubled
+    half_resolution: bool = False  # decode the field at half the resolution: 4x cheaper
+    integration_steps: int = 0  # > 0: the output is a velocity, the field diffeomorphic
+    similarity: Literal["cc", "mi"] = "cc"
+    window: int = 9  # "n = 9 as recommended by [26]"
+    bins: int = 32
+    smoothness: Literal["diffusion", "bending"] = "diffusion"
+    alpha: float = 1.0  # "Following [1], we set alpha to 1 and beta to 0.01"
+    beta: float = 0.01
+    temperature: float = 0.5  # not in the paper; the withdrawn code's default
+    steps: int = 0  # optimiser steps; 0: `epochs` passes over the pool
+    epochs: int = 500
+    batch: int = 2
+    learning_rate: float = 1e-4
+    schedule: Literal["constant", "cosine"] = "constant"
+
+
+@dataclass(frozen=True)
+class Segmenter:
+    """The residual U-Net of Fig. 3 and how it is trained on labelled pairs (Eq. 11)."""
+
+    channels: tuple[int, ...] = (16, 32, 64, 128, 256)
+    residual: bool = True  # Fig. 3; the withdrawn code's student is plain
+    decoder_residual: bool = True
+    norm: Literal["instance", "instance_affine", "layer"] = "instance"
+    order: Literal["NDA", "ADN"] = "NDA"  # norm-dropout-activation; the text says conv-PReLU-norm
+    weight: float = 1.0  # of the segmentation loss; 0 is the first row of Table IV
+    dice: float = 0.0  # weight of the soft Dice loss beside cross entropy; the paper has none
+    patch: tuple[int, ...] = ()  # voxels; (): the whole grid while it fits in memory
+    checkpointing: bool = False
+    steps: int = 0
+    epochs: int = 200
+    batch: int = 2
+    learning_rate: float = 1e-3
+    schedule: Literal["constant", "cosine"] = "constant"
+
+
+def to_dict(settings: Any) -> dict[str, Any]:
+    """Nested plain dictionary of a settings dataclass, ready for JSON or TOML (``None`` left out)."""
+    out: dict[str, Any] = {}
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if is_dataclass(value):
+            out[field.name] = to_dict(value)
+        elif value is not None:
+            out[field.name] = list(value) if isinstance(value, tuple) else value
+    return out
+
+
+def from_dict(kind: type[T], content: dict[str, Any], where: str = "settings") -> T:
+    """Build the settings dataclass ``kind`` from a nested dictionary; keys left out keep their default.
+
+    Raises:
+        InputError: an unknown key (the nearest known one is named) or a value of the wrong type.
+    """
+    return merge(kind(), content, where)
+
+
+def merge(settings: T, content: dict[str, Any], where: str = "settings") -> T:
+    """``settings`` with the values of the nested dictionary ``content`` put in (errors as `from_dict`)."""
+    hints = typing.get_type_hints(type(settings))
+    known = {f.name: hints[f.name] for f in fields(settings)}  # type: ignore[arg-type]
+    changes: dict[str, Any] = {}
+    for key, value in content.items():
+        if key not in known:
+            raise InputError(f"{where}: unknown setting '{key}'{_nearest(key, known)}")
+        current = getattr(settings, key)
+        if is_dataclass(current) and not isinstance(current, type):
+            changes[key] = merge(current, _section(value, current, f"{where}.{key}"), f"{where}.{key}")
+        else:
+            changes[key] = _convert(value, known[key], f"{where}.{key}")
+    return replace(settings, **changes)  # type: ignore[type-var]
+
+
+def override(settings: T, assignments: typing.Iterable[str]) -> T:
+    """``settings`` after ``key=value`` or ``section.key=value`` assignments, as given to ``--set``.
+
+    A section that has an ``enabled`` key can be switched as a whole: ``teacher=false``.
+
+    Raises:
+        InputError: not of that form, an unknown key (the nearest is named) or a wrong value.
+    """
+    for assignment in assignments:
+        key, sign, text = assignment.partition("=")
+        if not sign or not key.strip():
+            raise InputError(f"--set {assignment}: expected key=value, for example hint.weight=1")
+        content: Any = _parse(text.strip())
+        for part in reversed(key.strip().split(".")):
+            content = {part: content}
+        settings = merge(settings, content, where="--set")
+    return settings
+
+
+def _section(value: Any, current: Any, where: str) -> dict[str, Any]:
+    if isinstance(value, dict):
+        return value
+    if isinstance(value, bool) and any(f.name == "enabled" for f in fields(current)):
+        return {"enabled": value}
+    names = ", ".join(f.name for f in fields(current))
+    raise InputError(f"{where}: is a section; set one of its keys ({names})")
+
+
+def _parse(text: str) -> Any:
+    import tomllib
+
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text  # a bare word: choices need no quotes
+
+
+def _nearest(key: str, known: typing.Iterable[str]) -> str:
+    close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
+    return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
+
+
+def _convert(value: Any, kind: Any, where: str) -> Any:
+    origin, choices = typing.get_origin(kind), typing.get_args(kind)
+    if origin is Literal:
+        if value in choices:
+            return value
+        raise InputError(f"{where}: '{value}' is not one of {', '.join(map(str, choices))}")
+    if origin in (typing.Union, types.UnionType):
+        return None if value in (None, "none") else _convert(value, choices[0], where)
+    if origin is tuple:
+        if not isinstance(value, (list, tuple)) or (
+            choices[-1] is not Ellipsis and len(value) != len(choices)
+        ):
+            raise InputError(f"{where}: expected a list such as [1, 2], got {value!r}")
+        return tuple(_convert(item, choices[0], where) for item in value)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
+        return value
+    raise InputError(f"{where}: expected {kind.__name__}, got {value!r}")
+
+
+def describe(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:
+    """Flat list of (dotted key, value), for tables."""
+    rows: list[tuple[str, Any]] = []
+    for field in dataclasses.fields(settings):
+        value = getattr(settings, field.name)
+        name = f"{prefix}{field.name}"
+        rows += describe(value, f"{name}.") if is_dataclass(value) else [(name, value)]
+    return rows

@@ -1,0 +1,43 @@
+"""Results as text tables for the terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Columns aligned: the first to the left, the others to the right."""
+    widths = [max(len(row[i]) for row in (header, *rows)) for i in range(len(header))]
+
+    def line(row: Sequence[str]) -> str:
+        first, *rest = row
+        return "  ".join([first.ljust(widths[0]), *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True))])
+
+    return "\n".join([line(header), line(["-" * w for w in widths]), *map(line, rows)])
+
+
+def number(value: float | None, digits: int = 3) -> str:
+    """A number, or a dash where nothing was scored."""
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def score_table(result: dict[str, Any]) -> str:
+    """The table `evaluate` prints: a row per structure, then the mean over cases.
+
+    Args:
+        result: content of metrics.json.
+    """
+    rows = [
+        [
+            label.get("name", value),
+            number(label.get("mean_dice")),
+            number(label.get("mean_hd95_mm"), 2),
+            number(label.get("mean_assd_mm"), 2),
+            number(label.get("mean_nsd")),
+        ]
+        for value, label in result["labels"].items()
+    ]
+    mean = [number(result[f"mean_{m}"], d) for m, d in (("dice", 3), ("hd95_mm", 2), ("assd_mm", 2), ("nsd", 3))]
+    rows.append([f"mean over {len(result['cases'])} cases", *mean])
+    return text_table(["structure", "DSC", "HD95 mm", "ASSD mm", "NSD"], rows)

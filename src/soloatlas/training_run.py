@@ -1,0 +1,265 @@
+"""One training from a study to a finished run folder: what is recorded, and when."""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import logging
+import os
+import resource
+import sys
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soloatlas.atomic import replacing
+from soloatlas.data.files import file_sha256, read_labels, read_volume
+from soloatlas.data.study import Study
+from soloatlas.errors import InputError
+from soloatlas.runs import (
+    FORMAT,
+    command_line,
+    machine,
+    read_record,
+    save_weights,
+    store_atlas,
+    versions,
+    write_record,
+)
+from soloatlas.settings import to_dict
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from soloatlas.material import Material
+    from soloatlas.prepare import PreparedStudy
+    from soloatlas.training import Progress, Session
+
+log = logging.getLogger("soloatlas")
+
+SAMPLES = 4  # pairs of the pool kept for the report
+
+
+@dataclass(eq=False)
+class TrainingRun:
+    """A run in the making."""
+
+    study: Study
+    folder: Path
+    method: ModuleType
+    settings: Any
+    record: dict[str, Any]
+    prepared: PreparedStudy | None = None
+    networks: dict[str, nn.Module] = field(default_factory=dict)
+
+    @classmethod
+    def begin(
+        cls,
+        study: Study,
+        folder: Path,
+        method: ModuleType,
+        preset: str,
+        settings: Any,
+        seed: int,
+        resume: bool,
+    ) -> TrainingRun:
+        """Open the folder for a new run, or for one to go on with.
+
+        Raises:
+            InputError: the folder holds a run and ``resume`` is off, or holds one of another request.
+        """
+        record = _new_record(study, method, preset, settings, seed)
+        if (folder / "run.json").exists():
+            old = read_record(folder)
+            if not resume:
+                raise InputError(
+                    f"{folder}: already holds a run; add --resume to go on with it, or choose another --output"
+                )
+            if old["fingerprint"] != record["fingerprint"]:
+                raise InputError(
+                    f"{folder}: holds a run of other inputs or settings; give those of its run.json to "
+                    "--resume, or choose another --output"
+                )
+            record = old
+        run = cls(study, folder, method, settings, record)
+        if not run.finished:
+            folder.mkdir(parents=True, exist_ok=True)
+            write_record(folder, record)
+            _log_to(folder / "log.txt")
+            log.info("%s %s, preset %s, seed %d", method.METHOD.name, study.name, preset, seed)
+        return run
+
+    @property
+    def finished(self) -> bool:
+        """Whether nothing is left to do."""
+        return bool(self.record["state"] == "finished")
+
+    def session(self, progress: Progress | None) -> Session:
+        """Where and how the networks are trained."""
+        from soloatlas.devices import choose_device, choose_precision
+        from soloatlas.training import Session
+
+        loop = self.settings.loop
+        device = choose_device(loop.device)
+        self.record["device"] = str(device)
+        self.record["precision"] = str(choose_precision(loop.precision, device)).removeprefix("torch.")
+        return Session(self.folder, self.record["seed"], device, loop, progress)
+
+    def prepare(self, cache: Path | None, progress: Progress | None) -> None:
+        """Bring atlas and pool onto the working grid."""
+        from soloatlas.prepare import prepare_study
+        from soloatlas.prepare.grids import grid_to_json
+        from soloatlas.progress import counting
+
+        start = time.monotonic()
+        watch = counting(progress, "prepare")
+        self.prepared = prepare_study(
+            self.study, self.settings.prepare, cache=cache or default_cache(), progress=watch
+        )
+        for scan in self.prepared.scans:
+            if not scan.aligned:
+                log.warning(
+                    "%s: does not align with the atlas (similarity %.2f): look at it, or leave it out",
+                    scan.name,
+                    scan.score,
+                )
+        self.record["grid"] = grid_to_json(self.prepared.working)
+        self.record["pool"] = [
+            {"name": s.name, "similarity": round(s.score, 4), "aligned": s.aligned} for s in self.prepared.scans
+        ]
+        self._took("prepare", start)
+
+    def learn(self, progress: Progress | None) -> None:
+        """Train the networks and measure the fields on the pool."""
+        assert self.prepared is not None
+        session = self.session(progress)
+        material = material_of(self.prepared, session)
+        start = time.monotonic()
+        self.networks = self.method.train(material, self.settings, session)
+        self._took("learn", start)
+        save_weights(self.folder, self.networks)
+        self.record["parameters"] = {
+            name: sum(p.numel() for p in net.parameters()) for name, net in self.networks.items()
+        }
+        start = time.monotonic()
+        self._measure_fields(material, session)
+        self._took("measure fields", start)
+
+    def _measure_fields(self, material: Material, session: Session) -> None:
+        """Write fields.csv (folding, SDlogJ, similarity) and samples.npz (pairs for the report)."""
+        from soloatlas.quality import describe_field
+
+        if not hasattr(self.method, "registrar"):
+            return
+        states = {name: net.state_dict() for name, net in self.networks.items()}
+        register = self.method.registrar(self.settings, states.__getitem__, session)
+        rows, samples = [], {}
+        for i, name in enumerate(material.names):
+            row, pair = describe_field(material, i, register)
+            rows.append({"scan": name, **row})
+            if i < SAMPLES:
+                samples |= {f"{kind}_{i}": array for kind, array in pair.items()}
+        with replacing(self.folder / "fields.csv") as temporary, temporary.open("w", newline="") as file:
+            writer = csv.DictWriter(file, list(rows[0]))
+            writer.writeheader()
+            writer.writerows(rows)
+        with replacing(self.folder / "samples.npz") as temporary:
+            np.savez_compressed(temporary, **samples)
+
+    def finish(self) -> None:
+        """Store the atlas, its ceiling and the record; from here the folder is a finished run."""
+        assert self.prepared is not None
+        from soloatlas.quality import ceiling
+
+        atlas, labels = read_volume(self.study.atlas), read_labels(self.study.atlas_labels)
+        table = self.prepared.table
+        store_atlas(self.folder, atlas, labels, table)
+        self.record["ceiling"] = ceiling(self.prepared, labels)
+        self.record["peak_memory_gb"] = round(_peak_memory_gb(), 2)
+        self.record["state"] = "finished"
+        write_record(self.folder, self.record)
+        log.info("finished: %s", self.folder)
+
+    def _took(self, part: str, start: float) -> None:
+        seconds = time.monotonic() - start
+        self.record["seconds"][part] = round(self.record["seconds"].get(part, 0) + seconds, 2)
+        write_record(self.folder, self.record)
+        log.info("%s: %.1f s", part, seconds)
+
+
+def material_of(prepared: PreparedStudy, session: Session) -> Material:
+    """The prepared study as tensors on the session's device."""
+    from soloatlas.material import make_material
+
+    return make_material(
+        prepared.atlas.image,
+        prepared.atlas_labels,
+        [scan.image for scan in prepared.scans],
+        [scan.name for scan in prepared.scans],
+        prepared.table.classes,
+        prepared.working.spacing,
+        session.device,
+    )
+
+
+def default_cache() -> Path:
+    """Where prepared scans are kept: ``soloatlas/prepared`` in the user's cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "soloatlas" / "prepared"
+
+
+def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, seed: int) -> dict[str, Any]:
+    inputs = {
+        "atlas": _input(study.atlas),
+        "atlas_labels": _input(study.atlas_labels),
+        "unlabelled": [_input(path) for path in study.unlabelled],
+    }
+    plain = to_dict(settings)
+    asked = [method.METHOD.name, plain, seed, _hashes(inputs)]
+    return {
+        "format": FORMAT,
+        "state": "training",
+        "method": method.METHOD.name,
+        "preset": preset,
+        "settings": plain,
+        "seed": seed,
+        "study": study.name,
+        "inputs": inputs,
+        "label_names": str(study.label_names) if study.label_names else "",
+        "fingerprint": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
+        "command": command_line(),
+        "machine": machine(),
+        "versions": versions(),
+        "seconds": {},
+    }
+
+
+def _input(path: Path) -> dict[str, str]:
+    return {"path": str(Path(path).resolve()), "sha256": file_sha256(path)}
+
+
+def _hashes(inputs: dict[str, Any]) -> list[str]:
+    files = [inputs["atlas"], inputs["atlas_labels"], *inputs["unlabelled"]]
+    return [file["sha256"] for file in files]
+
+
+def _log_to(path: Path) -> None:
+    """Also write the log to ``path``; the file of an earlier run in this process is let go."""
+    for handler in list(log.handlers):
+        if isinstance(handler, logging.FileHandler):
+            log.removeHandler(handler)
+            handler.close()
+    handler = logging.FileHandler(path, encoding="utf-8")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    log.addHandler(handler)
+    log.setLevel(logging.INFO)
+
+
+def _peak_memory_gb() -> float:
+    """Largest resident memory of this process so far (Linux counts kB, macOS bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
