@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import ctypes
+import sys
 from typing import TYPE_CHECKING
 
 from soloatlas.errors import InputError
@@ -27,7 +29,23 @@ def choose_device(name: str) -> torch.device:
         raise InputError("--device cuda: no CUDA device was found; use --device cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cpu":
+        keep_freed_memory()
     return torch.device(name)
+
+
+def keep_freed_memory() -> None:
+    """Have glibc keep large freed blocks instead of returning them to the system.
+
+    Otherwise every volume-sized tensor is mapped and page-faulted anew: a student step took 1.06 s so, and
+    0.81 s with this (80x96x80, 38 classes, 2 cores). Elsewhere than on Linux with glibc nothing happens.
+    """
+    if not sys.platform.startswith("linux"):
+        return
+    with contextlib.suppress(OSError, AttributeError):
+        libc = ctypes.CDLL("libc.so.6")
+        libc.mallopt(-4, 0)  # M_MMAP_MAX: no block gets a mapping of its own
+        libc.mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD: the heap's end is not given back
 
 
 def choose_precision(name: str, device: torch.device) -> torch.dtype:

@@ -55,6 +55,11 @@ class Copy:
         middle = np.argwhere(self.inside).mean(axis=0)
         return np.asarray(self.grid.affine[:3, :3] @ middle + self.grid.affine[:3, 3])
 
+    def radius(self) -> float:
+        """Root mean square distance of the body from its centre, mm; at least one voxel."""
+        spread = np.argwhere(self.inside).std(axis=0) * self.grid.spacing
+        return max(float(np.linalg.norm(spread)), self.grid.spacing[0])
+
 
 def align(
     scan: Volume, atlas: Volume, how: Align, labels: Volume | None = None
@@ -252,11 +257,14 @@ def _optimise(reference: Copy, moving: Copy, start: np.ndarray, kind: str, shrin
     """
     import SimpleITK
 
-    step = reference.grid.spacing[0]
+    # In units of the body's radius a step means the same for shifts, angles and stretches. In mm the first step
+    # of an affine search may mirror the scan.
+    unit = reference.radius()
+    step = reference.grid.spacing[0] / unit
     method = SimpleITK.ImageRegistrationMethod()
     method.SetMetricAsCorrelation()
-    method.SetMetricFixedMask(_itk(reference.known.astype(np.uint8), reference.grid))
-    method.SetMetricMovingMask(_itk(moving.known.astype(np.uint8), moving.grid))
+    method.SetMetricFixedMask(_itk(reference.known.astype(np.uint8), reference.grid, unit))
+    method.SetMetricMovingMask(_itk(moving.known.astype(np.uint8), moving.grid, unit))
     method.SetMetricSamplingStrategy(method.NONE)
     method.SetInterpolator(SimpleITK.sitkLinear)
     method.SetShrinkFactorsPerLevel(shrink)
@@ -269,31 +277,32 @@ def _optimise(reference: Copy, moving: Copy, start: np.ndarray, kind: str, shrin
         relaxationFactor=0.7,
         gradientMagnitudeTolerance=1e-8,
     )
-    method.SetOptimizerScalesFromPhysicalShift()
     transform = SimpleITK.Euler3DTransform() if kind == "rigid" else SimpleITK.AffineTransform(3)
     centre = reference.centre()
-    transform.SetCenter(centre.tolist())
+    transform.SetCenter((centre / unit).tolist())
     transform.SetMatrix(start[:3, :3].ravel().tolist())
-    transform.SetTranslation((start[:3, :3] @ centre + start[:3, 3] - centre).tolist())
+    transform.SetTranslation(((start[:3, :3] @ centre + start[:3, 3] - centre) / unit).tolist())
     method.SetInitialTransform(transform, inPlace=True)
     with _quiet_single_thread():
         try:
-            method.Execute(_itk(reference.image, reference.grid), _itk(moving.image, moving.grid))
+            method.Execute(
+                _itk(reference.image, reference.grid, unit), _itk(moving.image, moving.grid, unit)
+            )
         except RuntimeError:  # the overlap was lost on the way
             return start
     out = np.eye(4)
     out[:3, :3] = np.reshape(transform.GetMatrix(), (3, 3))
-    out[:3, 3] = transform.GetTranslation() + centre - out[:3, :3] @ centre
+    out[:3, 3] = np.multiply(transform.GetTranslation(), unit) + centre - out[:3, :3] @ centre
     return out
 
 
-def _itk(array: np.ndarray, grid: Grid) -> Any:
+def _itk(array: np.ndarray, grid: Grid, unit: float) -> Any:
     """A SimpleITK image of a copy. Its axes run along the world's, so RAS numbers serve on both sides."""
     import SimpleITK
 
     image = SimpleITK.GetImageFromArray(np.ascontiguousarray(array.T))
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin(grid.affine[:3, 3].tolist())
+    image.SetSpacing([side / unit for side in grid.spacing])
+    image.SetOrigin((grid.affine[:3, 3] / unit).tolist())
     return image
 
 
