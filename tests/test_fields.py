@@ -4,7 +4,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from torch.nn import functional as F
+from torch.nn import functional
 
 from soloatlas import fields
 
@@ -12,7 +12,7 @@ from soloatlas import fields
 def smooth_field(shape, amplitude, seed=0):
     generator = torch.Generator().manual_seed(seed)
     coarse = torch.randn(1, 3, 4, 4, 4, generator=generator) * amplitude
-    return F.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
+    return functional.interpolate(coarse, size=shape, mode="trilinear", align_corners=True)
 
 
 @given(st.tuples(*[st.integers(2, 23)] * 3), st.integers(1, 3), st.integers(1, 2))
@@ -70,7 +70,7 @@ def test_linear_labels_equal_the_argmax_of_the_warped_one_hot(seed, classes):
     generator = torch.Generator().manual_seed(seed)
     labels = torch.randint(0, classes, (1, 1, 8, 9, 10), generator=generator)
     field = smooth_field((8, 9, 10), 2.0, seed)
-    one_hot = F.one_hot(labels[:, 0], classes).movedim(-1, 1).float()
+    one_hot = functional.one_hot(labels[:, 0], classes).movedim(-1, 1).float()
     warped = fields.warp(one_hot, field)
     warped[:, 0] += 1 - warped.sum(dim=1)  # outside the volume is background
     ours = fields.warp_labels(labels, field)

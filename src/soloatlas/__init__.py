@@ -27,7 +27,7 @@ _HOMES = {
 }
 
 __version__ = metadata.version("soloatlas")
-__all__ = ["__version__", *_HOMES]  # noqa: PLE0604 - names of the table above
+__all__ = ["__version__", *_HOMES]
 
 
 def __getattr__(name: str) -> Any:

@@ -10,7 +10,7 @@ from typing import NamedTuple
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 from soloatlas import fields
 from soloatlas.settings import Augment
@@ -81,9 +81,9 @@ def spatial_displacement(
 def _smooth_upsample(control: Tensor, shape: Sequence[int]) -> Tensor:
     """Control points to a grid, smooth across their cells: quadratic B-spline by pooling a linear one."""
     finer = [min(n, 2 * (c - 1) + 1) for n, c in zip(shape, control.shape[2:], strict=True)]
-    out = F.interpolate(control, size=finer, mode="trilinear", align_corners=True)
-    out = F.avg_pool3d(F.pad(out, (1,) * 6, mode="replicate"), 3, stride=1)
-    return F.interpolate(out, size=tuple(shape), mode="trilinear", align_corners=True)
+    out = functional.interpolate(control, size=finer, mode="trilinear", align_corners=True)
+    out = functional.avg_pool3d(functional.pad(out, (1,) * 6, mode="replicate"), 3, stride=1)
+    return functional.interpolate(out, size=tuple(shape), mode="trilinear", align_corners=True)
 
 
 def sample_intensity(settings: Augment, generator: torch.Generator) -> Intensity:

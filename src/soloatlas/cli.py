@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import json
 import logging
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -24,6 +25,9 @@ ANY = click.Path(path_type=Path)
 
 def main() -> NoReturn:
     """Entry point of the ``soloatlas`` command: every expected ending is one line and an exit code."""
+    # OpenMP threads that wait by spinning slow each other 10x where another program shares the cores
+    # (measured: a step of 10 s became 1.2 s). Read when torch is imported, which is later.
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         cli.main(standalone_mode=False)
         code = 0
@@ -84,7 +88,12 @@ def _watched(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans.")
 @click.option("--output", type=FOLDER, required=True, help="The run folder to make.")
 @click.option("--method", default="os-medseg", show_default=True, help="See soloatlas methods.")
-@click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick", show_default=True)
+@click.option(
+    "--preset",
+    type=click.Choice(["quick", "standard", "paper", "paper-ct"]),
+    default="quick",
+    show_default=True,
+)
 @click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table.")
 @click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own).")
 @click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas.")
@@ -146,6 +155,7 @@ def _study(
     missing = [name for name, value in parts.items() if value is None]
     if missing:
         raise InputError(f"{' and '.join(missing)} missing; give a STUDY folder, or all of {', '.join(parts)}")
+    assert atlas and atlas_labels and unlabelled
     return make_study(atlas, atlas_labels, unlabelled, label_names)
 
 
@@ -153,7 +163,13 @@ def _study(
 @click.argument("run", type=FOLDER)
 @click.argument("inputs", type=ANY, nargs=-1, required=True)
 @click.option("--output", type=FOLDER, required=True, help="Results: one file per input, same name and grid.")
-@click.option("--stage", type=click.Choice(["student", "register"]), default="student", show_default=True, help="register: the atlas's labels warped, nothing more.")
+@click.option(
+    "--stage",
+    type=click.Choice(["student", "register"]),
+    default="student",
+    show_default=True,
+    help="register: the atlas's labels warped, nothing more.",
+)
 @click.option("--save-fields", is_flag=True, help="Also displacement fields (ITK, mm) and Jacobians.")
 @click.option("--save-probabilities", is_flag=True, help="Also one probability map per structure.")
 @click.option("--flip", is_flag=True, help="Average with the mirrored scan (sides must be declared).")
@@ -208,7 +224,12 @@ def _integers(context: click.Context, parameter: click.Parameter, value: str | N
 @click.option("--output", type=FOLDER, required=True, help="For metrics.csv and metrics.json.")
 @click.option("--label-names", type=FILE)
 @click.option("--labels", callback=_integers, metavar="1,3,4", help="Score these only (default: all).")
-@click.option("--not-contoured-if-absent", callback=_integers, metavar="5,6", help="Labels not drawn in every case: not scored where the truth lacks them.")
+@click.option(
+    "--not-contoured-if-absent",
+    callback=_integers,
+    metavar="5,6",
+    help="Labels not drawn in every case: not scored where the truth lacks them.",
+)
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="mm, of the normalised surface distance.")
 @_watched
 def evaluate(
@@ -342,7 +363,7 @@ def reproduce(
     cohort: str,
     output: Path,
     seeds: tuple[int, ...],
-    split: str,
+    split: Any,
     changes: tuple[str, ...],
     listed: bool,
     progress: Any,

@@ -42,9 +42,7 @@ def score_stages(run: Path, study: Study, output: Path, progress: Progress | Non
     for stage, name in (("register", "atlas labels warped"), ("student", "student")):
         folder = output / f"segmentations-{stage}"
         pipeline.segment(run, study.test_images, folder, stage, progress=progress)
-        result = evaluate(
-            folder, study.test_labels, output / f"scores-{stage}", label_names=study.label_names
-        )
+        result = evaluate(folder, study.test_labels, output / f"scores-{stage}", label_names=study.label_names)
         metrics = (("dice", 3), ("hd95_mm", 2), ("assd_mm", 2), ("nsd", 3))
         rows.append([name, *(number(result[f"mean_{m}"], digits) for m, digits in metrics)])
     return rows
@@ -63,4 +61,8 @@ def _cohort(name: str, output: Path, seed: int) -> tuple[Study, str, tuple[str, 
     from soloatlas.data.cohorts import fetch_hippocampus
 
     study = fetch_hippocampus()
-    return study, f"Hippocampus cohort (Medical Segmentation Decathlon, Task04): {study.atlas.parent.parent}", ()
+    return (
+        study,
+        f"Hippocampus cohort (Medical Segmentation Decathlon, Task04): {study.atlas.parent.parent}",
+        (),
+    )

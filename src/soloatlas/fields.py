@@ -11,7 +11,7 @@ from typing import Literal
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional as F
+from torch.nn import functional
 
 Padding = Literal["zeros", "border"]
 
@@ -51,8 +51,8 @@ def warp(
 
 
 def _exact_where_still(out: Tensor, image: Tensor, field: Tensor, origin: Sequence[int]) -> Tensor:
-    part = tuple(slice(o, o + n) for o, n in zip(origin, field.shape[2:], strict=True))
-    still = image[(..., *part)]
+    x, y, z = (slice(o, o + n) for o, n in zip(origin, field.shape[2:], strict=True))
+    still = image[:, :, x, y, z]
     if still.shape[2:] != out.shape[2:]:
         return out  # the field reaches beyond the image
     moved = field.detach().abs().amax(dim=1, keepdim=True) > 0
@@ -70,9 +70,9 @@ def _sample(image: Tensor, positions: Tensor, mode: str, padding: str) -> Tensor
         batch, size = grid.shape[0], tuple(grid.shape[1:4])
         grid = grid.reshape(slabs, size[0] // slabs, *grid.shape[2:])
         image = image.expand(slabs, -1, -1, -1, -1)
-        out = F.grid_sample(image, grid, mode=how, padding_mode=padding, align_corners=True)
+        out = functional.grid_sample(image, grid, mode=how, padding_mode=padding, align_corners=True)
         return out.transpose(0, 1).reshape(batch, -1, *size)
-    return F.grid_sample(image, grid, mode=how, padding_mode=padding, align_corners=True)
+    return functional.grid_sample(image, grid, mode=how, padding_mode=padding, align_corners=True)
 
 
 def _slabs(image: Tensor, grid: Tensor) -> int:
@@ -176,12 +176,10 @@ def invert(field: Float[Tensor, "batch 3 x y z"], iterations: int = 30) -> Float
     return inverse
 
 
-def resize(
-    field: Float[Tensor, "batch 3 x y z"], shape: Sequence[int]
-) -> Float[Tensor, "batch 3 u v w"]:
+def resize(field: Float[Tensor, "batch 3 x y z"], shape: Sequence[int]) -> Float[Tensor, "batch 3 u v w"]:
     """Field on a grid of ``shape`` that spans the same corners; values scaled to the new voxels."""
     scale = [(new - 1) / (old - 1) for new, old in zip(shape, field.shape[2:], strict=True)]
-    out = F.interpolate(field.float(), size=tuple(shape), mode="trilinear", align_corners=True)
+    out = functional.interpolate(field.float(), size=tuple(shape), mode="trilinear", align_corners=True)
     return out * torch.tensor(scale, device=field.device).view(1, 3, 1, 1, 1)
 
 

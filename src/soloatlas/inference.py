@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
+from torch.nn import functional
 
 from soloatlas import fields
 from soloatlas.devices import autocast, choose_precision
@@ -103,7 +103,7 @@ def native_classes(
         part = slice(start, start + grid.shape[1])
         for first in range(0, len(probabilities), CLASSES_AT_ONCE):
             some = probabilities[first : first + CLASSES_AT_ONCE].float()[None]
-            sampled = F.grid_sample(some, grid, align_corners=True)[0]
+            sampled = functional.grid_sample(some, grid, align_corners=True)[0]
             if kept is not None:
                 kept[first : first + len(sampled), part] = sampled.cpu().numpy()
             value, index = sampled.max(dim=0)

@@ -106,9 +106,7 @@ def segment(
     return segment_scans(open_run(run), [Path(p) for p in inputs], Path(output), wishes, device, progress)
 
 
-def synthesise(
-    run: str | Path, output: str | Path, device: str = "auto", progress: Progress | None = None
-) -> Path:
+def synthesise(run: str | Path, output: str | Path, device: str = "auto", progress: Progress | None = None) -> Path:
     """Write the labelled pairs of a run and their fields as files; see `soloatlas.segmentation`."""
     from soloatlas.runs import open_run
     from soloatlas.segmentation import write_pairs

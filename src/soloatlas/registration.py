@@ -22,10 +22,8 @@ from soloatlas.training import Session, Stage, fit, steps_of
 def registration_network(settings: Registration, seed: int, device: torch.device) -> nn.Module:
     """The network named in the settings, with weights drawn from ``seed``."""
     with seeded_modules(seed, "registration"):
-        network = build(
-            settings.network, channels=settings.channels, half_resolution=settings.half_resolution
-        )
-    return network.to(device, memory_format=torch.channels_last_3d)
+        network = build(settings.network, channels=settings.channels, half_resolution=settings.half_resolution)
+    return network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
 def field_of(output: RegistrationOutput, settings: Registration) -> Tensor:

@@ -21,7 +21,6 @@ from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
 
 if TYPE_CHECKING:
-    import torch
     from torch import Tensor
 
     from soloatlas.training import Progress, Session
@@ -134,9 +133,7 @@ class Worker:
         from soloatlas.training import Session
 
         self.run, self.wishes = run, wishes
-        self.session: Session = Session(
-            run.folder, run.record["seed"], choose_device(device), run.settings.loop
-        )
+        self.session: Session = Session(run.folder, run.record["seed"], choose_device(device), run.settings.loop)
         self.atlas = prepare_scan(run.atlas, run.atlas, run.working, run.settings.prepare)
         classes = run.table.encode(run.atlas_labels.array)
         placement = place(run.atlas_labels.grid, run.working)

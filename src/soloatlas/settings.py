@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
+from collections.abc import Iterable
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -143,7 +144,7 @@ def merge(settings: T, content: dict[str, Any], where: str = "settings") -> T:
     return replace(settings, **changes)  # type: ignore[type-var]
 
 
-def override(settings: T, assignments: typing.Iterable[str]) -> T:
+def override(settings: T, assignments: Iterable[str]) -> T:
     """``settings`` after ``key=value`` or ``section.key=value`` assignments, as given to ``--set``.
 
     A section that has an ``enabled`` key can be switched as a whole: ``teacher=false``.
@@ -180,7 +181,7 @@ def _parse(text: str) -> Any:
         return text  # a bare word: choices need no quotes
 
 
-def _nearest(key: str, known: typing.Iterable[str]) -> str:
+def _nearest(key: str, known: Iterable[str]) -> str:
     close = difflib.get_close_matches(key, list(known), n=1, cutoff=0.5)
     return f"; did you mean '{close[0]}'?" if close else f"; known: {', '.join(known)}"
 
@@ -194,9 +195,7 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if origin in (typing.Union, types.UnionType):
         return None if value in (None, "none") else _convert(value, choices[0], where)
     if origin is tuple:
-        if not isinstance(value, (list, tuple)) or (
-            choices[-1] is not Ellipsis and len(value) != len(choices)
-        ):
+        if not isinstance(value, (list, tuple)) or (choices[-1] is not Ellipsis and len(value) != len(choices)):
             raise InputError(f"{where}: expected a list such as [1, 2], got {value!r}")
         return tuple(_convert(item, choices[0], where) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):

@@ -118,9 +118,7 @@ class TrainingRun:
 
         start = time.monotonic()
         watch = counting(progress, "prepare")
-        self.prepared = prepare_study(
-            self.study, self.settings.prepare, cache=cache or default_cache(), progress=watch
-        )
+        self.prepared = prepare_study(self.study, self.settings.prepare, cache=cache or default_cache(), progress=watch)
         for scan in self.prepared.scans:
             if not scan.aligned:
                 log.warning(
@@ -158,7 +156,8 @@ class TrainingRun:
             return
         states = {name: net.state_dict() for name, net in self.networks.items()}
         register = self.method.registrar(self.settings, states.__getitem__, session)
-        rows, samples = [], {}
+        rows: list[dict[str, Any]] = []
+        samples: dict[str, np.ndarray] = {}
         for i, name in enumerate(material.names):
             row, pair = describe_field(material, i, register)
             rows.append({"scan": name, **row})
@@ -169,7 +168,7 @@ class TrainingRun:
             writer.writeheader()
             writer.writerows(rows)
         with replacing(self.folder / "samples.npz") as temporary:
-            np.savez_compressed(temporary, **samples)
+            np.savez_compressed(temporary, allow_pickle=False, **samples)
 
     def finish(self) -> None:
         """Store the atlas, its ceiling and the record; from here the folder is a finished run."""

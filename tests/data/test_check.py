@@ -128,9 +128,7 @@ def test_nan_voxels_are_counted(study: Study) -> None:
     ],
     ids=["shape", "shifted", "stretched", "fractions", "negative"],
 )
-def test_unusable_labels(
-    study: Study, which: str, array: np.ndarray, affine: np.ndarray, problem: str
-) -> None:
+def test_unusable_labels(study: Study, which: str, array: np.ndarray, affine: np.ndarray, problem: str) -> None:
     files = getattr(study, which)
     path = put(files[1] if isinstance(files, tuple) else files, array, affine)
     finding = only(study)

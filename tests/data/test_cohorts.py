@@ -103,9 +103,7 @@ def test_where_shared_data_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("SOLOATLAS_DATA")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(
-        cohorts, "__file__", str(tmp_path / "x" / "repo" / "src" / "soloatlas" / "data" / "c.py")
-    )
+    monkeypatch.setattr(cohorts, "__file__", str(tmp_path / "x" / "repo" / "src" / "soloatlas" / "data" / "c.py"))
     assert data_root() is None
     with pytest.raises(InputError, match="set SOLOATLAS_DATA"):
         shared_cohort("made")

@@ -46,9 +46,7 @@ GRIDS = {
     "oblique": affine(TURN, (-100.123, 33.3, 7)),
     "anisotropic": affine(np.diag([0.7, 0.7, 5]), (-80, -90.5, 12.25)),
     "submillimetre": affine(np.diag([0.15, 0.15, 0.15]), (0.15, 0.15, 0.15)),
-    "PIR, oblique, anisotropic": affine(
-        TURN @ np.array([[0, 0, 3.3], [-0.15, 0, 0], [0, -0.2, 0]]), (1, 2, 3)
-    ),
+    "PIR, oblique, anisotropic": affine(TURN @ np.array([[0, 0, 3.3], [-0.15, 0, 0], [0, -0.2, 0]]), (1, 2, 3)),
     "sheared (gantry tilt)": affine(np.array([[1, 0, 0], [0, 1, 0.3], [0, 0, 2.0]]), (4, 5, 6)),
 }
 

@@ -11,9 +11,7 @@ import pytest
 from soloatlas.data.labels import LabelTable, label_table, read_label_names, write_label_table
 from soloatlas.errors import InputError
 
-TABLE = label_table(
-    [207, 4, 23, 30], {4: ("3rd Ventricle", None), 23: ("Right A", (9, 8, 7)), 30: ("Left A", None)}
-)
+TABLE = label_table([207, 4, 23, 30], {4: ("3rd Ventricle", None), 23: ("Right A", (9, 8, 7)), 30: ("Left A", None)})
 
 
 def test_gaps_there_and_back() -> None:
@@ -126,9 +124,7 @@ def test_tables_that_make_no_sense_are_refused() -> None:
 EXPECTED = {0: "background", 1: "anterior hippocampus", 17: "posterior, body + tail"}
 
 FORMS = {
-    "labels.json": json.dumps(
-        {"0": "background", "1": "anterior hippocampus", "17": "posterior, body + tail"}
-    ),
+    "labels.json": json.dumps({"0": "background", "1": "anterior hippocampus", "17": "posterior, body + tail"}),
     "bom.json": "\ufeff" + json.dumps({str(v): n for v, n in EXPECTED.items()}),
     "dataset.json (Decathlon)": json.dumps(
         {"name": "x", "modality": {"0": "MRI"}, "labels": {str(v): n for v, n in EXPECTED.items()}}

@@ -47,9 +47,7 @@ def test_against_other_packages_on_touching_labels():
         mine, theirs = truth == value, prediction == value
         assert scores[value]["dice"] == surface_distance.compute_dice_coefficient(mine, theirs)
         masks = [torch.from_numpy(mask[None, None].astype(np.float32)) for mask in (theirs, mine)]
-        expected = compute_hausdorff_distance(
-            *masks, include_background=True, percentile=95, spacing=[0.5, 1.5, 2.0]
-        )
+        expected = compute_hausdorff_distance(*masks, include_background=True, percentile=95, spacing=[0.5, 1.5, 2.0])
         assert scores[value]["hd95_mm"] == pytest.approx(expected.item(), rel=1e-5)
 
 

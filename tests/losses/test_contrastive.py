@@ -22,9 +22,7 @@ def test_two_scans_by_hand():
 
 def test_equal_features_of_n_scans_give_log_n():
     for n in (2, 3, 5):
-        assert contrastive(ATLAS.expand(n, 3), ATLAS.expand(n, 3)).item() == pytest.approx(
-            math.log(n), rel=1e-5
-        )
+        assert contrastive(ATLAS.expand(n, 3), ATLAS.expand(n, 3)).item() == pytest.approx(math.log(n), rel=1e-5)
 
 
 def test_copies_of_the_atlas_are_no_negatives():
@@ -40,9 +38,7 @@ def test_copies_of_the_atlas_are_no_negatives():
 def test_length_of_features_does_not_matter():
     scans = circle(10, 95, -40)
     scaled = contrastive(5 * scans, 0.1 * ATLAS.expand(3, 3), 0.2, negatives=7 * circle(30))
-    assert scaled.item() == pytest.approx(
-        contrastive(scans, ATLAS.expand(3, 3), 0.2, circle(30)).item(), rel=1e-5
-    )
+    assert scaled.item() == pytest.approx(contrastive(scans, ATLAS.expand(3, 3), 0.2, circle(30)).item(), rel=1e-5)
 
 
 def test_falls_when_pairs_align_and_scans_part():
@@ -71,9 +67,7 @@ def test_batch_of_one_learns_against_scans_seen_earlier():
 
 def test_gradient_and_float32_under_autocast():
     generator = torch.Generator().manual_seed(0)
-    u, a, n = (
-        torch.randn(3, 4, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3)
-    )
+    u, a, n = (torch.randn(3, 4, generator=generator, dtype=torch.float64, requires_grad=True) for _ in range(3))
     assert torch.autograd.gradcheck(lambda *x: contrastive(x[0], x[1], 0.5, x[2]), (u, a, n))
     with torch.autocast("cpu", torch.bfloat16):
         loss = contrastive(u.float(), a.float())

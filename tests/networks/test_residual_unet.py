@@ -116,9 +116,7 @@ def test_features_keep_their_gradient():
     net = ResidualUNet(2, channels=SMALL)
     _, features = net(image(32, 32, 32))
     for feature in features:
-        gradient = torch.autograd.grad(
-            feature.square().sum(), net.encoder[0].blocks[0].conv.weight, retain_graph=True
-        )
+        gradient = torch.autograd.grad(feature.square().sum(), net.encoder[0].blocks[0].conv.weight, retain_graph=True)
         assert gradient[0].abs().sum() > 0
 
 

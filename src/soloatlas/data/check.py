@@ -162,9 +162,7 @@ def _labels_on(path: Path, image: Grid | None) -> tuple[Volume | None, list[Find
     return labels, [Finding("error", str(path), f"not on its image's grid: {apart}", _REFUSED)]
 
 
-def _check_atlas_labels(
-    study: Study, labels: Volume, table: LabelTable, names: Names | None
-) -> Iterator[Finding]:
+def _check_atlas_labels(study: Study, labels: Volume, table: LabelTable, names: Names | None) -> Iterator[Finding]:
     """Findings on the values, the pieces and the border of the atlas's labels."""
     where = str(study.atlas_labels)
     if table.classes == 1:
@@ -192,9 +190,7 @@ def _islands_and_borders(where: str, labels: Volume, table: LabelTable) -> Itera
         if small.size:
             count = f"{small.size} islands" if small.size > 1 else "an island"
             problem = f"{count}, {small.sum()} of {sizes.sum()} voxels"
-            yield Finding(
-                "warning", place, problem, "kept and learnt as drawn; remove them if they are slips"
-            )
+            yield Finding("warning", place, problem, "kept and learnt as drawn; remove them if they are slips")
         faces = _faces(box, labels.grid)
         if faces:
             problem = f"touches the {' and '.join(faces)} border of the scan"
@@ -204,9 +200,7 @@ def _islands_and_borders(where: str, labels: Volume, table: LabelTable) -> Itera
 def _faces(box: tuple[slice, ...], grid: Grid) -> list[str]:
     """Anatomical names of the scan's faces that a box of voxels touches."""
     opposite = dict(zip("LRPAIS", "RLAPSI", strict=True))
-    words = dict(
-        zip("LRPAIS", ("left", "right", "posterior", "anterior", "inferior", "superior"), strict=True)
-    )
+    words = dict(zip("LRPAIS", ("left", "right", "posterior", "anterior", "inferior", "superior"), strict=True))
     found = []
     for extent, length, letter in zip(box, grid.shape, axis_codes(grid), strict=True):
         found += [words[opposite[letter]]] if extent.start == 0 else []

@@ -76,9 +76,7 @@ def shared_cohort(
     parts = _split(folder / "split.json")
     chosen = atlas or recorded_atlas(name)
     if chosen is None:
-        raise InputError(
-            f"no atlas is recorded for {name}; run `soloatlas choose-atlas` on its pool, or name one"
-        )
+        raise InputError(f"no atlas is recorded for {name}; run `soloatlas choose-atlas` on its pool, or name one")
     if chosen not in parts["pool"]:
         raise InputError(f"{folder}: atlas '{chosen}' is not in the pool of split.json; choose one that is")
     pool = [case for case in parts["pool"] if case != chosen]
@@ -176,9 +174,7 @@ def _download(cache: Path | None, url: str, known_hash: str) -> Path:
     name = PurePosixPath(url).name
     try:
         return Path(pooch.retrieve(url, known_hash, fname=name, path=folder))
-    except (
-        Exception
-    ) as error:  # no route, refused, time-out, 404, wrong hash: libraries differ, the remedy not
+    except Exception as error:  # no route, refused, time-out, 404, wrong hash: libraries differ, the remedy not
         line = (str(error).splitlines() or [type(error).__name__])[0][:200]
         remedy = f"check the connection, or put {name} in {folder}"
         raise RunError(f"cannot download {url}: {line}; {remedy}") from error

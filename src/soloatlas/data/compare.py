@@ -21,9 +21,7 @@ _FEWEST = 4  # scans without which "the rest" means nothing
 _DEVIATIONS = 6 * 1.4826
 _LENGTH_FLOOR = float(np.log(1.5))  # voxel size and field of view: half as much again
 _RANGE_FLOOR = 1.0  # intensities: shifted or stretched by the whole usual range
-_CURVE_FLOOR = (
-    0.08  # histograms: 3 of 306 scans of the shared cohorts pass it; inverted contrast is 0.06 to 0.2
-)
+_CURVE_FLOOR = 0.08  # histograms: 3 of 306 scans of the shared cohorts pass it; inverted contrast is 0.06 to 0.2
 
 
 @dataclass(frozen=True, eq=False)
@@ -70,9 +68,7 @@ def scan_facts(role: Role, path: Path, scan: Volume) -> ScanFacts:
     limits, curve = _histogram(scan.array)
     digest = hashlib.sha256(repr(canonical.shape).encode())
     digest.update(canonical.data)
-    return ScanFacts(
-        role, path, scan.grid, spacing * canonical.shape, spacing, digest.hexdigest(), limits, curve
-    )
+    return ScanFacts(role, path, scan.grid, spacing * canonical.shape, spacing, digest.hexdigest(), limits, curve)
 
 
 def _histogram(array: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -107,9 +103,7 @@ def unlike(facts: Sequence[ScanFacts]) -> list[tuple[ScanFacts, str]]:
     rest = np.array([fact.role != "test" for fact in facts], dtype=bool)
     if rest.sum() < _FEWEST:
         return []
-    spacing, extent, limits = (
-        np.array([getattr(f, name) for f in facts]) for name in ("spacing", "extent", "range")
-    )
+    spacing, extent, limits = (np.array([getattr(f, name) for f in facts]) for name in ("spacing", "extent", "range"))
     width = max(float(np.median(np.diff(limits[rest]))), 1e-12)
     curves = np.array([f.curve for f in facts])
     distance = np.abs(curves - np.median(curves[rest], axis=0)).mean(axis=1, keepdims=True)

@@ -66,9 +66,7 @@ class _Look:
 
     gamma: float = 1.0
     shifts: tuple[float, float, float] = (0.0, 0.0, 0.0)  # added to grey matter, white matter, fluid
-    bias: tuple[float, ...] = (
-        0.0,
-    ) * 6  # log of the field: x, y, z, their squares, at 100 mm from the centre
+    bias: tuple[float, ...] = (0.0,) * 6  # log of the field: x, y, z, their squares, at 100 mm from the centre
     noise: float = 0.02  # sd
     gain: float = 1000.0  # stored value of 1
 
@@ -86,9 +84,7 @@ class _Template:
     affine: np.ndarray
 
 
-def simulate_cohort(
-    folder: str | Path, pool: int = 16, test: int = 4, seed: int = 0, spacing: float = 3.0
-) -> Study:
+def simulate_cohort(folder: str | Path, pool: int = 16, test: int = 4, seed: int = 0, spacing: float = 3.0) -> Study:
     """Write a simulated study (atlas, unlabelled pool, labelled test scans, names, a note) to ``folder``.
 
     Scan k of the pool or of the test set depends on ``seed`` and k alone.
@@ -178,9 +174,7 @@ def _read_maps() -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray, str]:
     return t1, grey, white, affine, str(nilearn.__version__)
 
 
-def _tissues(
-    t1: np.ndarray, grey: np.ndarray, white: np.ndarray, affine: np.ndarray
-) -> dict[int, np.ndarray]:
+def _tissues(t1: np.ndarray, grey: np.ndarray, white: np.ndarray, affine: np.ndarray) -> dict[int, np.ndarray]:
     """Masks of the labels on the template's grid."""
     from scipy.ndimage import binary_erosion, label
 
@@ -201,9 +195,7 @@ def _atlas(template: _Template, spacing: float, rng: np.random.Generator) -> tup
     return _render(template, grid, _world(grid), _Look(), rng)
 
 
-def _scan(
-    template: _Template, spacing: float, number: int, rng: np.random.Generator
-) -> tuple[Volume, Volume]:
+def _scan(template: _Template, spacing: float, number: int, rng: np.random.Generator) -> tuple[Volume, Volume]:
     """One simulated scan and its labels; the number chooses the pose, so that every pose occurs."""
     signs, relative, tilt = POSES[number % len(POSES)]
     steps = _rotation(rng.uniform(-tilt, tilt, 3)) @ np.diag(np.multiply(signs, relative) * spacing)
@@ -311,9 +303,7 @@ def _render(
     return Volume(stored.astype(np.uint16), grid), Volume(_largest(air, shares), grid)
 
 
-def _cut(
-    grid: Grid, points: np.ndarray, brain: np.ndarray, rng: np.random.Generator
-) -> tuple[Grid, np.ndarray]:
+def _cut(grid: Grid, points: np.ndarray, brain: np.ndarray, rng: np.random.Generator) -> tuple[Grid, np.ndarray]:
     """Grid and points in the box of the brain, with 2 to 6 voxels of air on each side, drawn at random."""
     found = np.argwhere(brain)
     low = np.maximum(found.min(0) - rng.integers(2, 7, 3), 0)

@@ -132,9 +132,7 @@ def read_labels(path: str | Path) -> Volume:
         whole = np.rint(array)
         if np.abs(array - whole).max() > 1e-3:
             value = array.flat[np.abs(array - whole).argmax()]
-            raise InputError(
-                f"{path}: label value {value:g} is not a whole number; is it an image, or resampled?"
-            )
+            raise InputError(f"{path}: label value {value:g} is not a whole number; is it an image, or resampled?")
         array = whole
     if array.min() < 0:
         raise InputError(f"{path}: label value {array.min():g} is negative; labels must be 0 or more")
@@ -162,9 +160,7 @@ def _reason(error: Exception) -> str:
     """The telling line of a library's message of several lines, without its prefix."""
     lines = [line.strip() for line in str(error).splitlines()]
     lines = [line for line in lines if line and not line.startswith(("-", "Reason:"))]
-    return (
-        f"{type(error).__name__}: {lines[-1].split('ERROR: ')[-1][:160]}" if lines else type(error).__name__
-    )
+    return f"{type(error).__name__}: {lines[-1].split('ERROR: ')[-1][:160]}" if lines else type(error).__name__
 
 
 def _three_axes(array: np.ndarray, path: Path) -> np.ndarray:
@@ -225,9 +221,7 @@ def _read_simpleitk(path: Path) -> tuple[np.ndarray, np.ndarray, Any]:
     image = SimpleITK.ReadImage(str(path))
     array = SimpleITK.GetArrayFromImage(image)
     channels = image.GetNumberOfComponentsPerPixel() > 1
-    array = (
-        np.moveaxis(array.T, 0, -1) if channels else array.T
-    )  # (z, y, x[, channel]) to (x, y, z[, channel])
+    array = np.moveaxis(array.T, 0, -1) if channels else array.T  # (z, y, x[, channel]) to (x, y, z[, channel])
     if image.GetDimension() != 3:
         return array, np.eye(4), {}  # refused by the count of axes
     affine = np.eye(4)
@@ -313,9 +307,7 @@ def _write_simpleitk(path: Path, array: np.ndarray, grid: Grid, like: Volume | N
     import SimpleITK
 
     channels = array.ndim == 4
-    image = SimpleITK.GetImageFromArray(
-        np.moveaxis(array, -1, 0).T if channels else array.T, isVector=channels
-    )
+    image = SimpleITK.GetImageFromArray(np.moveaxis(array, -1, 0).T if channels else array.T, isVector=channels)
     affine = _LPS @ grid.affine
     image.SetSpacing(grid.spacing)
     image.SetDirection((affine[:3, :3] / np.asarray(grid.spacing)).ravel().tolist())

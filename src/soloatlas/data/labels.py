@@ -65,9 +65,7 @@ class LabelTable:
             target[...] = index
             unknown.update(np.unique(plane[values[index] != plane]).tolist())
         if unknown:
-            raise InputError(
-                f"label values {_some(sorted(unknown))} are not among the study's: {self.values}"
-            )
+            raise InputError(f"label values {_some(sorted(unknown))} are not among the study's: {self.values}")
         return out
 
     def decode(self, classes: np.ndarray) -> np.ndarray:

@@ -158,9 +158,7 @@ def _cases(folder: Path, plain: bool) -> dict[str, Path]:
     return cases
 
 
-def _test_pairs(
-    images: Path, labels: Path, plain: bool
-) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[str, ...]]:
+def _test_pairs(images: Path, labels: Path, plain: bool) -> tuple[tuple[Path, ...], tuple[Path, ...], tuple[str, ...]]:
     """Test images, their labels in the same order (or none), and notes on labels without image."""
     if not images.is_dir() or not any(images.iterdir()):
         return (), (), ()
@@ -171,8 +169,6 @@ def _test_pairs(
     missing = [case for case in cases if case not in truth]
     if missing:
         first = ", ".join(missing[:5])
-        raise InputError(
-            f"{labels}: no labels for {len(missing)} test scans ({first}); add them or leave out"
-        )
+        raise InputError(f"{labels}: no labels for {len(missing)} test scans ({first}); add them or leave out")
     extra = [f"{truth[case]} has no test image: not used" for case in truth if case not in cases]
     return tuple(cases.values()), tuple(truth[case] for case in cases), tuple(extra)

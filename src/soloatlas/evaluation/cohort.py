@@ -104,9 +104,7 @@ def match_files(predictions: Path, truth: Path | Sequence[Path]) -> tuple[dict[s
         return {scan_name(truth): (predictions, truth)}, []
     predicted = _by_name(predictions)
     true = _by_name(truth) if isinstance(truth, Path) else {scan_name(path): path for path in truth}
-    pairs = {
-        case: (predicted.get(case) or predicted.get(f"{case}_0000"), path) for case, path in true.items()
-    }
+    pairs = {case: (predicted.get(case) or predicted.get(f"{case}_0000"), path) for case, path in true.items()}
     missing = [case for case, (path, _) in pairs.items() if path is None]
     if missing:
         shown = ", ".join(missing[:5]) + (f" and {len(missing) - 5} more" if len(missing) > 5 else "")
@@ -116,9 +114,7 @@ def match_files(predictions: Path, truth: Path | Sequence[Path]) -> tuple[dict[s
     return found, sorted(name for name, path in predicted.items() if path not in used)
 
 
-def rule(
-    tolerance_mm: float, labels: Collection[int] | None, not_contoured_if_absent: Collection[int]
-) -> str:
+def rule(tolerance_mm: float, labels: Collection[int] | None, not_contoured_if_absent: Collection[int]) -> str:
     """How the numbers of a table were made, in words that go with the table."""
     scored = f"labels {_listed(labels)}" if labels is not None else "all labels of truths and predictions"
     undrawn = _listed(not_contoured_if_absent)
@@ -138,14 +134,10 @@ def _listed(values: Collection[int] | None) -> str:
 
 def _check_request(labels: Collection[int] | None, undrawn: Collection[int], tolerance_mm: float) -> None:
     if labels is not None and not labels:
-        raise InputError(
-            "labels: the list is empty; name at least one label value, or leave it out to score all"
-        )
+        raise InputError("labels: the list is empty; name at least one label value, or leave it out to score all")
     wrong = sorted(value for value in (*(labels or ()), *undrawn) if value <= 0)
     if wrong:
-        raise InputError(
-            f"label {wrong[0]} cannot be scored: label values are positive and 0 is the background"
-        )
+        raise InputError(f"label {wrong[0]} cannot be scored: label values are positive and 0 is the background")
     if not 0 <= tolerance_mm < float("inf"):
         raise InputError(f"tolerance {tolerance_mm} mm: give a distance of 0 or more")
 
@@ -192,9 +184,7 @@ def _each(
         raise RunError("a scoring process was killed (memory?); run again with fewer workers") from error
 
 
-def _collect(
-    results: Iterable[Scores], total: int, progress: Callable[[int, int], None] | None
-) -> list[Scores]:
+def _collect(results: Iterable[Scores], total: int, progress: Callable[[int, int], None] | None) -> list[Scores]:
     done = []
     for result in results:
         done.append(result)

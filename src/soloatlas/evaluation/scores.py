@@ -75,8 +75,7 @@ def _union(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
     if not boxes:
         return (slice(0, 0),) * 3
     return tuple(
-        slice(min(part.start for part in axis), max(part.stop for part in axis))
-        for axis in zip(*boxes, strict=True)
+        slice(min(part.start for part in axis), max(part.stop for part in axis)) for axis in zip(*boxes, strict=True)
     )
 
 
@@ -118,9 +117,7 @@ def _status(predicted: bool, true: bool, declared: bool) -> str:
     return EXTRA if predicted else ABSENT
 
 
-def _metrics(
-    status: str, prediction: np.ndarray, truth: np.ndarray, grid: Grid, tolerance_mm: float
-) -> dict[str, Any]:
+def _metrics(status: str, prediction: np.ndarray, truth: np.ndarray, grid: Grid, tolerance_mm: float) -> dict[str, Any]:
     axes = grid.affine[:3, :3]
     if status == SCORED:
         overlap = 2 * np.count_nonzero(prediction & truth) / (prediction.sum() + truth.sum())

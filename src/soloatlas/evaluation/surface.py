@@ -26,9 +26,7 @@ def surface(mask: np.ndarray) -> np.ndarray:
     return mask & ~inside
 
 
-def surface_distances(
-    prediction: np.ndarray, truth: np.ndarray, axes: np.ndarray
-) -> tuple[np.ndarray, np.ndarray]:
+def surface_distances(prediction: np.ndarray, truth: np.ndarray, axes: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Distance of every surface voxel of each mask to the nearest surface voxel of the other.
 
     Args:

@@ -64,7 +64,6 @@ class _Precomputed(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         scaled = [
-            None if g is None else (g * grad).to(dtype)
-            for g, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
+            None if g is None else (g * grad).to(dtype) for g, dtype in zip(ctx.saved_tensors, ctx.types, strict=True)
         ]
         return None, None, *scaled

@@ -39,9 +39,7 @@ def contrastive(
     with torch.autocast(h_unlabelled.device.type, enabled=False):
         u, a = _unit(h_unlabelled), _unit(h_atlas)
         positive = (u * a).sum(1, keepdim=True) / temperature
-        others = (u @ u.T / temperature).masked_fill(
-            torch.eye(len(u), dtype=torch.bool, device=u.device), -torch.inf
-        )
+        others = (u @ u.T / temperature).masked_fill(torch.eye(len(u), dtype=torch.bool, device=u.device), -torch.inf)
         similarities = [positive, others]
         if negatives is not None:
             similarities.append(u @ _unit(negatives).T / temperature)

@@ -186,9 +186,7 @@ def _pointwise_information(joint: Tensor) -> Tensor:
     return logs - joint.sum(1, keepdim=True).clamp(min=tiny).log() - joint.sum(0).clamp(min=tiny).log()
 
 
-def _add_information_gradient(
-    fixed: Tensor, warped: Tensor, by_joint: Tensor, into: list[Tensor | None]
-) -> None:
+def _add_information_gradient(fixed: Tensor, warped: Tensor, by_joint: Tensor, into: list[Tensor | None]) -> None:
     """Add the gradient through the joint histogram to the flat volumes of ``into`` (fixed's, warped's)."""
     for block in _blocks(fixed.numel(), fixed.device):
         shares_f, slope = _shares(fixed[block], len(by_joint))

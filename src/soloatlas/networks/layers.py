@@ -47,9 +47,7 @@ def normalise(x: Float[Tensor, "batch channel x y z"], groups: int) -> Float[Ten
     return torch.group_norm(x, groups, eps=EPSILON)
 
 
-def prelu(
-    x: Float[Tensor, "batch channel x y z"], slope: Float[Tensor, "1"]
-) -> Float[Tensor, "batch channel x y z"]:
+def prelu(x: Float[Tensor, "batch channel x y z"], slope: Float[Tensor, "1"]) -> Float[Tensor, "batch channel x y z"]:
     """``x`` where positive, ``slope * x`` elsewhere, with one learnt slope (He 2015)."""
     if x.device.type == "cpu" and torch.is_grad_enabled():
         return _PReLU.apply(x, slope)

@@ -47,19 +47,13 @@ class SiameseRegistration(nn.Module):
             fraction of the time and memory, for large grids; the number of parameters stays the same.
     """
 
-    def __init__(
-        self, channels: tuple[int, int, int, int] = (32, 64, 64, 64), half_resolution: bool = False
-    ) -> None:
+    def __init__(self, channels: tuple[int, int, int, int] = (32, 64, 64, 64), half_resolution: bool = False) -> None:
         super().__init__()
         narrow, *_, deep = channels
         self.half_resolution = half_resolution
-        self.encoder = nn.ModuleList(
-            _Layer(i, o, stride=2) for i, o in zip((1, *channels), channels, strict=False)
-        )
+        self.encoder = nn.ModuleList(_Layer(i, o, stride=2) for i, o in zip((1, *channels), channels, strict=False))
         skips = [2 * c for c in channels[::-1]]
-        self.decoder = nn.ModuleList(
-            _Layer(i, deep) for i in (skips[0], *(deep + skip for skip in skips[1:]))
-        )
+        self.decoder = nn.ModuleList(_Layer(i, deep) for i in (skips[0], *(deep + skip for skip in skips[1:])))
         self.refine = nn.Sequential(_Layer(deep + 2, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
         self.flow = nn.Conv3d(narrow, 3, 3, padding=1)
         nn.init.normal_(self.flow.weight, std=1e-5)  # training starts from the identity
@@ -79,8 +73,7 @@ class SiameseRegistration(nn.Module):
         moving_levels, fixed_levels = self._encode(moving), self._encode(fixed)
         batch = len(fixed)
         joined = [
-            torch.cat([m.expand(batch, *m.shape[1:]), f], 1)
-            for m, f in zip(moving_levels, fixed_levels, strict=True)
+            torch.cat([m.expand(batch, *m.shape[1:]), f], 1) for m, f in zip(moving_levels, fixed_levels, strict=True)
         ]
         with torch.autocast(fixed.device.type, enabled=False):
             m = _embed(moving_levels[-1], self.project_moving)

@@ -111,16 +111,14 @@ class ResidualUNet(nn.Module):
         *scales, bottom = channels
         self.multiple = 2 ** len(scales)
         self.encoder = nn.ModuleList(
-            _stage(i, o, style, residual, plain_blocks=2)
-            for i, o in zip([in_channels, *scales], scales, strict=False)
+            _stage(i, o, style, residual, plain_blocks=2) for i, o in zip([in_channels, *scales], scales, strict=False)
         )
         self.bottleneck = Block(scales[-1], bottom, style)
         self.up = nn.ModuleList(
             Block(i, o, style, up=True) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
         self.decoder = nn.ModuleList(
-            _stage(2 * c, c, style, decoder_residual, plain_blocks=2 if c is scales[0] else 1)
-            for c in reversed(scales)
+            _stage(2 * c, c, style, decoder_residual, plain_blocks=2 if c is scales[0] else 1) for c in reversed(scales)
         )
         if head == "paper":
             self.head: nn.Module = Block(scales[0], out_channels, Style(norm, "ADN"))

@@ -35,9 +35,7 @@ from soloatlas.prepare.grids import (
 from soloatlas.prepare.intensity import normalise
 from soloatlas.settings import Prepare, from_dict, to_dict
 
-PREPARE_VERSION = (
-    1  # raise it when a scan would be prepared differently: caches of older versions are not read
-)
+PREPARE_VERSION = 1  # raise it when a scan would be prepared differently: caches of older versions are not read
 
 Progress = Callable[[int, int], None]  # (scans done, scans in all)
 Job = TypeVar("Job")
@@ -191,7 +189,7 @@ def load_prepared(folder: Path) -> PreparedStudy:
             for number, entry in enumerate((content["atlas"], *content["scans"]))
         ]
         classes = np.load(folder / "atlas_labels.npy", allow_pickle=False)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, EOFError, ValueError, KeyError) as error:
         raise InputError(f"{folder}: a prepared scan is missing or damaged; prepare it again") from error
     settings = from_dict(Prepare, content["settings"], where=str(folder / "prepared.json"))
     table, working = LabelTable.from_json(content["table"]), grid_from_json(content["working"])
@@ -318,7 +316,7 @@ def _recall(job: _Job, working: Grid) -> Prepared | None:
     try:
         content = json.loads(job.kept.with_suffix(".json").read_text(encoding="utf-8"))
         prepared = _from_json(content, scan_name(job.scan), job.kept.with_suffix(".npy"))
-    except (OSError, ValueError, KeyError):
+    except (OSError, EOFError, ValueError, KeyError):
         return None
     return prepared if prepared.image.shape == working.shape else None
 

@@ -13,6 +13,7 @@ from soloatlas.prepare.intensity import body
 from soloatlas.settings import Prepare
 
 _HALF = 0.5 + 1e-3  # a voxel reaches half a step to each side; the rest is rounding
+_MAX_MARGIN = 0.2  # of the body along each axis
 _DIGITS = 9  # matrices are rounded to this, so that a product that should be the identity is the identity
 
 
@@ -112,9 +113,7 @@ def resample(
     return np.asarray(out)
 
 
-def resample_classes(
-    classes: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int], count: int
-) -> np.ndarray:
+def resample_classes(classes: np.ndarray, matrix: np.ndarray, shape: tuple[int, int, int], count: int) -> np.ndarray:
     """A class map through `resample`: each class's one-hot map linearly, then the arg-max.
 
     One class at a time, each within its own bounding box; background is what the others leave of 1.
@@ -168,16 +167,19 @@ def working_grid(atlas: Volume, settings: Prepare) -> Grid:
 
     Turning is a permutation and flips only, so that an oblique atlas stays on its own voxels; at the atlas's
     own spacing its voxels are the working grid's voxels. The box holds the atlas's body (or, with
-    ``crop="none"``, its field of view) and ``margin`` mm to each side, rounded up to ``multiple`` voxels.
+    ``crop="none"``, its field of view without margin) and ``margin`` mm to each side, but no more than a
+    fifth of the body (a mouse brain is 8 mm high), rounded up to ``multiple`` voxels.
     """
     grid = canonical(atlas.grid)
     inside = body(np.nan_to_num(atlas.array)) if settings.crop == "body" else None
-    low, high, margin = _box(inside, atlas.grid, grid, settings)
+    low, high = _box(inside, atlas.grid, grid)
     own = np.array(grid.spacing)
+    size = (high - low + 1) * own
+    margin = np.zeros(3) if inside is None else np.minimum(settings.margin, _MAX_MARGIN * size)
     spacing = own if settings.spacing is None else np.full(3, settings.spacing)
     ratio = np.where(np.abs(spacing / own - 1) < 1e-4, 1.0, spacing / own)
-    extent = (high - low + 1) * own + 2 * margin
-    shape = np.ceil(np.round(extent / (own * ratio), 6) / settings.multiple).astype(int) * settings.multiple
+    voxels = np.round((size + 2 * margin) / (own * ratio), 6)
+    shape = np.ceil(voxels / settings.multiple).astype(int) * settings.multiple
     start = (low + high) / 2 - (shape - 1) / 2 * ratio
     start = np.where(ratio == 1, np.floor(start), start)
     into = np.eye(4)
@@ -209,16 +211,14 @@ def bounding_box(mask: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.array([e[0] for e in ends]), np.array([e[1] for e in ends])
 
 
-def _box(
-    inside: np.ndarray | None, own: Grid, turned: Grid, settings: Prepare
-) -> tuple[np.ndarray, np.ndarray, float]:
-    """First and last voxel to cover, in the indices of ``turned``, and the margin in mm."""
+def _box(inside: np.ndarray | None, own: Grid, turned: Grid) -> tuple[np.ndarray, np.ndarray]:
+    """First and last voxel to cover, in the indices of ``turned``."""
     if inside is None:
-        return np.zeros(3), np.array(turned.shape) - 1.0, 0.0
+        return np.zeros(3), np.array(turned.shape) - 1.0
     low, high = bounding_box(inside)
     into = np.linalg.solve(turned.affine, own.affine)
     ends = np.stack([into[:3, :3] @ e + into[:3, 3] for e in (low, high)])
-    return np.round(ends.min(0)), np.round(ends.max(0)), settings.margin
+    return np.round(ends.min(0)), np.round(ends.max(0))
 
 
 def _nearest_axes(directions: np.ndarray) -> tuple[list[int], list[int]]:
@@ -267,9 +267,7 @@ def _within(matrix: np.ndarray, shape: tuple[int, ...], source: tuple[int, ...])
 Box = tuple[slice, slice, slice]
 
 
-def _reach(
-    box: Box, matrix: np.ndarray, source: tuple[int, ...], target: tuple[int, ...]
-) -> tuple[Box, Box] | None:
+def _reach(box: Box, matrix: np.ndarray, source: tuple[int, ...], target: tuple[int, ...]) -> tuple[Box, Box] | None:
     """The part of the input that a class needs, and the part of the output that it can reach."""
     room = 2 + np.ceil(3 * _sigmas(matrix)).astype(int)
     low = np.maximum([s.start for s in box] - room, 0)

@@ -18,9 +18,9 @@ def body(array: np.ndarray) -> np.ndarray:
     """Voxels of the body (or brain): the largest connected object that is not background, holes filled.
 
     Padding with the lowest value is taken away first, then air, if the histogram of the rest shows any: the
-    threshold is the one of Otsu (IEEE Trans SMC 9:62, 1979), accepted where the darker class is narrow and
-    lies far below the brighter one. A tight crop without background is body throughout, and so is a constant
-    image.
+    threshold of Otsu (IEEE Trans SMC 9:62, 1979) is accepted where the darker class is narrow and lies far
+    below the brighter one, and lowered to where that class ends. A tight crop without background is body
+    throughout, and so is a constant image.
 
     Args:
         array: (x, y, z), finite intensities in any unit.
@@ -88,9 +88,11 @@ def _air_threshold(array: np.ndarray, inside: np.ndarray) -> float | None:
     dark, bright = values[values <= threshold], values[values > threshold]
     if dark.size == 0 or bright.size == 0:
         return None
-    quarter, three = np.percentile(dark, (25, 75))
-    spread = max((three - quarter) / 1.349, 1e-6 * (high - low))  # a bell curve's standard deviation
-    return threshold if bright.mean() - np.median(dark) > _CONTRAST * spread else None
+    quarter, middle, three = np.percentile(dark, (25, 50, 75))
+    reach = _CONTRAST * max((three - quarter) / 1.349, 1e-6 * (high - low))  # a bell curve's standard deviation
+    contrast = float(bright.mean()) - middle
+    # Dim tissue lies below the threshold of Otsu, air does not reach further than its own spread.
+    return float(min(threshold, middle + max(reach, 0.1 * contrast))) if contrast > reach else None
 
 
 def _otsu(values: np.ndarray, low: float, high: float) -> float:

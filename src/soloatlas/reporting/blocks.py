@@ -49,21 +49,24 @@ class Drawing:
     svg: Markup
     alt: str
     caption: str
+    title: str = ""
     kind: ClassVar[str] = "drawing"
 
 
 @dataclass(frozen=True)
 class Picture:
-    """One image of a gallery: a PNG as a data URI, what it shows in a word, and in a sentence."""
+    """One image of a gallery: a PNG as a data URI, what it shows in a word and in a sentence, its pixels."""
 
     source: str
     title: str
     alt: str
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
 class Gallery:
-    """Images side by side, with one caption and a legend of (CSS colour, name)."""
+    """Images side by side on one scale, with one caption (or none) and a legend of (CSS colour, name)."""
 
     pictures: Sequence[Picture]
     caption: str

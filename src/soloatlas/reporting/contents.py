@@ -126,7 +126,7 @@ def _read_fields(path: Path) -> list[dict[str, Any]]:
 
 
 def _read_samples(path: Path) -> list[Sample]:
-    with np.load(path) as arrays:
+    with path.open("rb") as file, np.load(file) as arrays:
         kinds = ("real", "synthetic", "classes", "jacobian")
         numbers = sorted(int(key.removeprefix("real_")) for key in arrays.files if key.startswith("real_"))
         return [Sample(*(arrays[f"{kind}_{i}"] for kind in kinds)) for i in numbers]

@@ -1,0 +1,81 @@
+"""ANTs SyN as a peer: the recorded atlas registered to each scan, its labels warped, scored natively.
+
+    python benchmarks/ants_syn.py --cohort hippocampus
+
+ANTsPy's default SyN (affine first, Mattes MI, iterations 40, 20, 0) on the scans as they are; labels by
+genericLabel; one thread and a fixed seed, so that it repeats. Writes results/<cohort>/ants-syn.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import time
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
+
+
+def warp_labels(atlas: Path, labels: Path, scan: Path, target: Path) -> float:
+    """Register the atlas to the scan, write its labels on the scan's grid, return the seconds it took."""
+    import ants
+
+    start = time.perf_counter()
+    fixed, moving, moving_labels = (ants.image_read(str(path)) for path in (scan, atlas, labels))
+    found = ants.registration(fixed, moving, type_of_transform="SyN", random_seed=1)
+    warped = ants.apply_transforms(fixed, moving_labels, found["fwdtransforms"], interpolator="genericLabel")
+    ants.image_write(warped, str(target))
+    return time.perf_counter() - start
+
+
+def main() -> None:
+    """Register, score and record one cohort."""
+    from soloatlas.atomic import write_json
+    from soloatlas.data.cohorts import shared_cohort
+    from soloatlas.evaluation import evaluate
+    from soloatlas.reproduction.table_run import COHORTS
+    from soloatlas.runs import command_line, machine, versions
+
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--cohort", default="hippocampus")
+    parser.add_argument("--split", default="test", choices=["dev", "test"])
+    options = parser.parse_args()
+    rule: dict[str, Any] = COHORTS[options.cohort]
+    study = shared_cohort(options.cohort, rule["unlabelled"], options.split)
+    folder = Path("runs") / options.cohort / f"ants-syn-{options.split}"
+    folder.mkdir(parents=True, exist_ok=True)
+    seconds = [
+        warp_labels(study.atlas, study.atlas_labels, scan, folder / f"{scan.name.split('.')[0]}.nii.gz")
+        for scan in study.test_images
+    ]
+    scores = evaluate(
+        folder,
+        study.test_labels,
+        None,
+        label_names=study.label_names,
+        labels=rule.get("labels"),
+        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
+    )
+    kept = {k: v for k, v in scores.items() if k.split("_")[0] in ("mean", "sd", "min", "max")}
+    record = {
+        "id": "ants-syn",
+        "cohort": options.cohort,
+        "split": options.split,
+        "atlas": study.atlas.name,
+        **kept,
+        "case_dice": {case: means["dice"] for case, means in scores["case_means"].items()},
+        "seconds_per_scan": sum(seconds) / len(seconds),
+        "settings": "ANTsPy SyN defaults, random_seed=1, 1 thread, genericLabel",
+        "command": command_line(),
+        "machine": machine(),
+        "versions": {**versions(), "antspyx": metadata.version("antspyx")},
+    }
+    suffix = "" if options.split == "test" else "-dev"
+    write_json(Path("results") / options.cohort / f"ants-syn{suffix}.json", record)
+    print(f"{options.cohort}: SyN DSC {scores['mean_dice']:.3f}, {record['seconds_per_scan']:.1f} s a scan")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""What settings and loss terms mean, in words."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from soloatlas.reporting.contents import Contents
+
+_DOUBLED = 64  # filters of the deepest level; half of it is "undoubled"
+
+STAGES = {
+    "register": "Registration",
+    "registration": "Registration",
+    "reconstruct": "Teacher alone",
+    "distil": "Distillation",
+}
+
+_TOTALS = {"register": "Eq. 5, the weighted sum", "registration": "Eq. 5, the weighted sum",
+           "distil": "Eq. 12, the weighted sum"}  # fmt: skip
+
+SETTING_GROUPS = {
+    "prepare": "Preparation",
+    "registration": "Registration",
+    "synthesis": "Synthesis",
+    "augment": "Augmentation",
+    "student": "Student",
+    "teacher": "Teacher",
+    "hint": "Hint",
+    "loop": "Training loop",
+}
+
+
+def stage_title(stage: str) -> str:
+    """Heading of a stage's loss curves."""
+    return STAGES.get(stage, stage.capitalize())
+
+
+def equation(contents: Contents, stage: str, term: str) -> str:
+    """Which equation of the method's paper a loss term is, and what it measures, in a few words."""
+    setting = contents.setting
+    if term == "similarity":
+        if setting("registration.similarity") == "mi":
+            return "Eq. 7, minus the mutual information"
+        return f"Eq. 6, minus local correlation², n = {setting('registration.window', 9)}"
+    if term == "smoothness":
+        bending = setting("registration.smoothness") == "bending"
+        return "Eq. 9, bending energy" if bending else "Eq. 8, diffusion"
+    if term == "hint":
+        return f"Eqs. 3–4, {'L2' if setting('hint.distance') == 'l2' else '1 − cosine'} of features"
+    if term == "total":
+        return _TOTALS.get(stage, "the weighted sum")
+    fixed = {
+        "contrast": "Eq. 2, contrastive",
+        "cross entropy": "Eq. 11, cross entropy, nats",
+        "reconstruction": "Eq. 10, mean squared error",
+        "dice": "1 − soft Dice (ours, not in the paper)",
+    }
+    return fixed.get(term, "")
+
+
+def cautions(contents: Contents) -> list[str]:
+    """What a reader must know before believing the numbers."""
+    said = []
+    if not contents.finished:
+        said.append("Training has not finished: this page shows what is there so far.")
+    if contents.setting("teacher.enabled") is False:
+        said.append(
+            "Trained without the teacher (settings.teacher.enabled is false): no reconstruction and no hint, "
+            "so the student learnt from the labelled pairs alone."
+        )
+    elif contents.setting("hint.weight") == 0:
+        said.append("The hint has weight 0: the teacher was trained, but did not guide the student.")
+    if "simulated" in str(contents.record.get("study", "")).lower():
+        said.append(
+            "The cohort is simulated: the scores show that the program works, not how well it does on patients."
+        )
+    return said
+
+
+def preset_in_words(contents: Contents) -> str:
+    """What the preset shrinks or adds, compared with the paper's recipe."""
+    setting = contents.setting
+    parts = [_filters(setting), *_steps(setting)]
+    if setting("registration.half_resolution"):
+        parts.append("the registration network decodes its field at half resolution")
+    if setting("registration.integration_steps"):
+        parts.append("the registration network gives a velocity, which is integrated to a diffeomorphic field")
+    if setting("synthesis.pairs") == "real":
+        parts.append("the student sees real scans with the warped labels (RI+SL)")
+    if setting("synthesis.appearance") == "histogram":
+        parts.append("each synthetic scan takes the intensity distribution of the real one it imitates")
+    if setting("augment.enabled"):
+        parts.append("the training pairs are changed at random in space and intensity (not in the paper)")
+    if setting("student.dice"):
+        parts.append("soft Dice is added to the cross entropy (not in the paper)")
+    said = "; ".join(part for part in parts if part)
+    preset = contents.record.get("preset", "")
+    return f"Preset {preset}: {said}." if said else f"Preset {preset}."
+
+
+def _filters(setting: Any) -> str:
+    channels = setting("registration.channels")
+    if not channels:
+        return ""
+    shown = ", ".join(map(str, channels))
+    if channels[-1] < _DOUBLED:
+        return f"undoubled registration filters ({shown}), where the paper doubles them (32, 64, 64, 64)"
+    return f"registration filters {shown}"
+
+
+def _steps(setting: Any) -> list[str]:
+    """How long each stage trains, beside the passes over the pool that it would take by default."""
+    said = []
+    for part, name, paper in (("registration", "registration", 500), ("student", "student", 200)):
+        steps, epochs = setting(f"{part}.steps"), setting(f"{part}.epochs")
+        if steps:
+            said.append(f"{steps} optimiser steps for the {name} (the paper: {paper} passes over the pool)")
+        elif epochs:
+            said.append(f"{epochs} passes over the pool for the {name}")
+    return said

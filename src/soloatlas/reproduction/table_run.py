@@ -1,0 +1,254 @@
+"""Running a table's rows on a cohort: what is missing is run, what is there is reused, all is recorded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from soloatlas.atomic import write_json
+from soloatlas.data.cohorts import shared_cohort
+from soloatlas.errors import InputError
+from soloatlas.reproduction.tables import TABLES, Row, Table
+from soloatlas.runs import command_line, machine, read_record, versions
+from soloatlas.tables import number, text_table
+
+Split = Literal["dev", "test"]
+
+if TYPE_CHECKING:
+    from soloatlas.data.study import Study
+    from soloatlas.training import Progress
+
+# How each cohort is prepared and scored; chosen on its dev scans.
+COHORTS: dict[str, dict[str, Any]] = {
+    "hippocampus": {"unlabelled": 100, "changes": ()},
+    "brain_malf": {"unlabelled": None, "changes": ("prepare.spacing=2.0",)},
+    "headneck_openkbp": {
+        "unlabelled": None,
+        "changes": ("prepare.spacing=4.0", "prepare.normalise=window"),
+        "labels": (1, 3, 4, 7),
+        "not_contoured_if_absent": (1, 3, 4, 7),
+    },
+    "mouse_fvb": {"unlabelled": None, "changes": ()},
+}
+
+
+def reproduce_table(
+    key: str,
+    cohort: str,
+    output: Path,
+    seeds: Sequence[int] = (0,),
+    split: Split = "test",
+    changes: Sequence[str] = (),
+    progress: Progress | None = None,
+) -> str:
+    """Run every row of a table on a shared cohort and record it.
+
+    Args:
+        key: such as ``os-medseg:table-3``.
+        cohort: a folder of the shared data.
+        output: the record goes to ``output/<cohort>/<key>.json`` (``<key>-dev.json`` on the dev scans); the
+            runs stay in ``runs/<cohort>`` of the working folder, and a finished one is not run again.
+        seeds: each row is run with each.
+        split: scans that are scored, ``test`` or ``dev``.
+        changes: settings for every row.
+
+    Returns:
+        The table as text: ours, published, and the paired difference from the reference row.
+
+    Raises:
+        InputError: no such table or cohort.
+    """
+    if key not in TABLES:
+        raise InputError(f"reproduce {key}: not a table; known: {', '.join(TABLES)}")
+    if cohort not in COHORTS:
+        raise InputError(f"--cohort {cohort}: not one of {', '.join(COHORTS)}")
+    table = TABLES[key]
+    study = shared_cohort(cohort, COHORTS[cohort]["unlabelled"], split)
+    every = (*COHORTS[cohort]["changes"], *changes)
+    rows = [_run_row(table, row, cohort, study, seeds, split, every, progress) for row in table.rows]
+    record = _record(key, table, cohort, study, seeds, split, every, rows)
+    name = key.replace(":", "-") + ("" if split == "test" else f"-{split}")
+    write_json(output / cohort / f"{name}.json", record)
+    return _as_text(record)
+
+
+def _run_row(
+    table: Table,
+    row: Row,
+    cohort: str,
+    study: Study,
+    seeds: Sequence[int],
+    split: Split,
+    every: Sequence[str],
+    progress: Progress | None,
+) -> dict[str, Any]:
+    runs = [
+        run_and_score(table.method, (*every, *row.changes), row.stage, cohort, study, seed, split, progress)
+        for seed in seeds
+    ]
+    return {
+        "name": row.name,
+        "changes": list(row.changes),
+        "stage": row.stage,
+        "published": {"dice": row.published[0], "hd95_mm": row.published[1]},
+        "runs": runs,
+    }
+
+
+def run_and_score(
+    method: str,
+    changes: Sequence[str],
+    stage: str,
+    cohort: str,
+    study: Study,
+    seed: int,
+    split: Split,
+    progress: Progress | None = None,
+) -> dict[str, Any]:
+    """Train (or find the finished run of the same settings), segment and score the study's test scans."""
+    from soloatlas import pipeline
+    from soloatlas.evaluation import evaluate
+
+    folder = Path("runs") / cohort / f"{_digest(method, changes)}-seed{seed}"
+    finished = (folder / "run.json").exists()
+    if not finished:
+        share_registration(method, folder, changes, seed)
+    pipeline.train(study, folder, method, "quick", changes, seed, resume=finished, progress=progress)
+    segmentations = folder / f"{split}-{stage}"
+    rule = COHORTS[cohort]
+    if not (segmentations / "segment.json").exists():
+        pipeline.segment(folder, study.test_images, segmentations, stage, progress=progress)
+    scores = evaluate(
+        segmentations,
+        study.test_labels,
+        folder / f"{split}-{stage}-scores",
+        label_names=study.label_names,
+        labels=rule.get("labels"),
+        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
+    )
+    return _summary(scores, read_record(folder), seed)
+
+
+def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str, Any]:
+    kept = {k: v for k, v in scores.items() if k.split("_")[0] in ("mean", "sd", "min", "max")}
+    return {
+        "seed": seed,
+        **kept,
+        "case_dice": {case: means["dice"] for case, means in scores["case_means"].items()},
+        "seconds": run["seconds"],
+        "peak_memory_gb": run["peak_memory_gb"],
+        "parameters": run["parameters"],
+        "ceiling": run["ceiling"]["mean_dice"],
+        "settings": run["settings"],
+    }
+
+
+def _digest(method: str, changes: Sequence[str]) -> str:
+    from soloatlas.methods import load_method
+    from soloatlas.settings import override, to_dict
+
+    settings = to_dict(override(load_method(method).preset("quick"), changes))
+    return method + "-" + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def share_registration(method: str, folder: Path, changes: Sequence[str], seed: int) -> None:
+    """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
+
+    Rows that differ after the registration then compare students on the very same synthetic pairs.
+    """
+    from soloatlas.methods import load_method
+    from soloatlas.settings import override, to_dict
+
+    wanted = to_dict(override(load_method(method).preset("quick"), changes))
+    for other in sorted(folder.parent.glob(f"*-seed{seed}")):
+        trained = other / "checkpoints" / "register.safetensors"
+        if other == folder or not trained.exists():
+            continue
+        found = read_record(other)
+        same = all(found["settings"].get(k) == wanted.get(k) for k in ("registration", "prepare", "loop"))
+        if found["state"] == "finished" and same:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(trained, folder / "checkpoints" / "register.safetensors")
+            lines = (other / "metrics.csv").read_text().splitlines(keepends=True)
+            rows = [line for line in lines if line.startswith(("stage,", "register,"))]
+            (folder / "metrics.csv").write_text("".join(rows))
+            return
+
+
+def _record(
+    key: str,
+    table: Table,
+    cohort: str,
+    study: Study,
+    seeds: Sequence[int],
+    split: Split,
+    every: Sequence[str],
+    rows: list[dict[str, Any]],
+) -> dict[str, Any]:
+    reference = next((r for r in rows if r["name"] == table.reference), rows[-1])
+    for row in rows:
+        row["dice"] = float(np.mean([run["mean_dice"] for run in row["runs"]]))
+        row["hd95_mm"] = float(np.mean([run["mean_hd95_mm"] for run in row["runs"]]))
+        row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
+    return {
+        "id": key,
+        "title": table.title,
+        "source": table.source,
+        "published_on": table.published_on,
+        "cohort": cohort,
+        "split": split,
+        "scans": len(study.test_images),
+        "unlabelled": len(study.unlabelled),
+        "atlas": study.atlas.name,
+        "seeds": list(seeds),
+        "changes": list(every),
+        "reference": reference["name"],
+        "rows": rows,
+        "command": command_line(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+
+
+def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean DSC difference over the same cases and seeds, with a bootstrap interval over cases.
+
+    Differences are averaged over seeds within a case first, so that a case counts once.
+    """
+    from soloatlas.evaluation.statistics import bootstrap_interval
+
+    cases = [c for c in runs[0]["case_dice"] if runs[0]["case_dice"][c] is not None]
+    differences = [
+        float(np.mean([a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)]))
+        for c in cases
+    ]
+    return {"dice": float(np.mean(differences)), "ci95": bootstrap_interval(differences), "cases": len(cases)}
+
+
+def _as_text(record: dict[str, Any]) -> str:
+    rows = []
+    for row in record["rows"]:
+        low, high = row["minus_reference"]["ci95"] or (0.0, 0.0)
+        rows.append(
+            [
+                row["name"],
+                number(row["dice"]),
+                number(row["hd95_mm"], 2),
+                number(row["published"]["dice"]),
+                number(row["published"]["hd95_mm"], 2),
+                f"{row['minus_reference']['dice']:+.3f} [{low:+.3f}, {high:+.3f}]",
+            ]
+        )
+    header = ["row", "DSC", "HD95 mm", "published DSC", "published HD95", "DSC minus reference [95 % CI]"]
+    where = (
+        f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
+        f"scans, {record['unlabelled']} unlabelled, seeds {record['seeds']}); published on "
+        f"{record['published_on']}. Reference row: {record['reference']}."
+    )
+    return f"{where}\n\n{text_table(header, rows)}"

@@ -1,0 +1,101 @@
+"""Tables as data, and a table run for real on a tiny cohort in the shared layout."""
+
+import json
+import shutil
+
+import pytest
+
+from soloatlas.data.cohorts import recorded_atlas
+from soloatlas.data.demo import simulate_cohort
+from soloatlas.errors import InputError
+from soloatlas.methods import load_method
+from soloatlas.reproduction import TABLES, reproduce_table
+from soloatlas.reproduction.table_run import COHORTS, paired_difference
+from soloatlas.settings import override
+
+TINY = (
+    "registration.steps=2",
+    "registration.channels=[4,4,4,4]",
+    "student.steps=2",
+    "student.channels=[4,4,8,8,8]",
+    "prepare.spacing=5.0",
+    "prepare.align=centre",
+)
+
+
+@pytest.mark.parametrize("key", TABLES)
+def test_every_row_is_a_valid_change_of_settings(key):
+    table = TABLES[key]
+    preset = load_method(table.method).preset("quick")
+    made = [override(preset, row.changes) for row in table.rows]
+    names = [row.name for row in table.rows]
+    assert len(set(names)) == len(names)
+    stages = [row.stage for row in table.rows]
+    assert len({(str(s), stage) for s, stage in zip(made, stages, strict=True)}) == len(made), "rows differ"
+
+
+def test_every_cohort_has_a_recorded_atlas():
+    assert all(recorded_atlas(name) for name in COHORTS)
+
+
+def test_paired_differences_average_seeds_within_a_case():
+    ours = [{"case_dice": {"a": 0.9, "b": 0.5}}, {"case_dice": {"a": 0.7, "b": 0.7}}]
+    theirs = [{"case_dice": {"a": 0.6, "b": 0.5}}, {"case_dice": {"a": 0.6, "b": 0.5}}]
+    found = paired_difference(ours, theirs)
+    assert found["dice"] == pytest.approx((0.2 + 0.1) / 2)
+    assert found["cases"] == 2
+    low, high = found["ci95"]
+    assert low == pytest.approx(0.1) and high == pytest.approx(0.2)
+
+
+@pytest.fixture
+def cohort(tmp_path, monkeypatch):
+    """The simulated cohort in the shared layout, under the name of the hippocampus cohort."""
+    study = simulate_cohort(tmp_path / "made", pool=3, test=2, seed=1, spacing=5.0)
+    folder, atlas = tmp_path / "data/hippocampus", recorded_atlas("hippocampus")
+    for kind in ("images", "labels"):
+        (folder / kind).mkdir(parents=True)
+    shutil.copyfile(study.atlas, folder / f"images/{atlas}.nii.gz")
+    shutil.copyfile(study.atlas_labels, folder / f"labels/{atlas}.nii.gz")
+    for scan in study.unlabelled:
+        shutil.copyfile(scan, folder / "images" / scan.name)
+    for scan, truth in zip(study.test_images, study.test_labels, strict=True):
+        shutil.copyfile(scan, folder / "images" / scan.name)
+        shutil.copyfile(truth, folder / "labels" / truth.name)
+    shutil.copyfile(study.label_names, folder / "labels.json")
+    test = [scan.name.removesuffix(".nii.gz") for scan in study.test_images]
+    pool = [atlas, *(scan.name.removesuffix(".nii.gz") for scan in study.unlabelled)]
+    (folder / "split.json").write_text(json.dumps({"pool": pool, "dev": test[:1], "test": test}))
+    monkeypatch.setenv("SOLOATLAS_DATA", str(tmp_path / "data"))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_a_table_is_run_recorded_and_not_run_again(cohort):
+    text = reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), changes=TINY)
+    assert "Cosine similarity loss" in text and "0.854" in text
+    path = cohort / "results/hippocampus/os-medseg-table-5.json"
+    record = json.loads(path.read_text())
+    assert [row["name"] for row in record["rows"]] == ["L2 loss", "Cosine similarity loss"]
+    assert record["rows"][1]["minus_reference"]["dice"] == 0
+    assert {"machine", "versions", "command", "seeds", "split"} <= set(record)
+    runs = {p.name: (p / "weights.safetensors").stat().st_mtime_ns for p in (cohort / "runs/hippocampus").iterdir()}
+    assert len(runs) == 2
+    again = reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), changes=TINY)
+    assert again == text
+    after = {p.name: (p / "weights.safetensors").stat().st_mtime_ns for p in (cohort / "runs/hippocampus").iterdir()}
+    assert after == runs
+
+
+def test_rows_share_one_registration_and_the_default_row_one_run(cohort):
+    reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), "dev", TINY)
+    registrations = {p.read_bytes() for p in (cohort / "runs/hippocampus").glob("*/checkpoints/register.safetensors")}
+    assert len(registrations) == 1
+    assert (cohort / "results/hippocampus/os-medseg-table-5-dev.json").exists()
+
+
+def test_unknown_tables_and_cohorts_are_refused(tmp_path):
+    with pytest.raises(InputError, match="os-medseg:table-3"):
+        reproduce_table("os-medseg:table-0", "hippocampus", tmp_path)
+    with pytest.raises(InputError, match="brain_malf"):
+        reproduce_table("os-medseg:table-3", "heart", tmp_path)

@@ -1,0 +1,252 @@
+"""The command line as other tools call it: one train-segment-evaluate for real, and every clear refusal."""
+
+import csv
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import nibabel
+import numpy as np
+import pytest
+
+from soloatlas.data.demo import simulate_cohort
+
+QUICK = ["--set", "registration.steps=120", "--set", "student.steps=110"]
+TINY = [
+    "--set", "registration.steps=4", "--set", "registration.channels=[4,4,4,4]",
+    "--set", "student.steps=6", "--set", "student.channels=[4,4,8,8,8]",
+    "--set", "loop.log_steps=1",
+]  # fmt: skip
+
+
+def run(*arguments, code=0, **kwargs):
+    command = [sys.executable, "-m", "soloatlas.cli", *map(str, arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, **kwargs)
+    assert done.returncode == code, done.stdout + done.stderr
+    assert "Traceback" not in done.stderr
+    return done
+
+
+def refused(*arguments, says, code=2):
+    done = run(*arguments, code=code)
+    lines = [line for line in done.stderr.splitlines() if line.startswith("soloatlas: ")]
+    assert len(lines) == 1, done.stderr
+    assert says in lines[0], lines[0]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("study")
+    simulate_cohort(folder, pool=6, test=2, seed=0, spacing=4.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    run("train", study, "--output", folder, *QUICK)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tiny(study, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("runs") / "tiny"
+    run("train", study, "--output", folder, *TINY)
+    return folder
+
+
+def dice_of(run_folder, study, folder, stage):
+    run("segment", run_folder, study / "test/images", "--output", folder / stage, "--stage", stage)
+    run("evaluate", folder / stage, study / "test/labels", "--output", folder / f"{stage}-scores")
+    return json.loads((folder / f"{stage}-scores/metrics.json").read_text())
+
+
+def test_train_segment_evaluate_for_real(trained, study, tmp_path):
+    for name in [
+        "run.json",
+        "atlas.nii.gz",
+        "atlas_labels.nii.gz",
+        "labels.json",
+        "metrics.csv",
+        "fields.csv",
+        "log.txt",
+        "weights.safetensors",
+        "report.html",
+    ]:
+        assert (trained / name).stat().st_size > 0, name
+    student = dice_of(trained, study, tmp_path, "student")
+    register = dice_of(trained, study, tmp_path, "register")
+    assert register["mean_dice"] > 0.70
+    assert student["mean_dice"] > 0.70
+    assert set(student["cases"]) == {"test_01", "test_02"}
+    assert set(student["cases"]["test_01"]["1"]) >= {"dice", "hd95_mm", "assd_mm"}
+    record = json.loads((trained / "run.json").read_text())
+    assert 0.8 < record["ceiling"]["mean_dice"] <= 1
+
+
+def test_segmentations_lie_on_the_grid_of_their_input(tiny, study, tmp_path):
+    scan = study / "test/images/test_01.nii.gz"
+    run(
+        "segment",
+        tiny,
+        scan,
+        "--output",
+        tmp_path,
+        "--save-fields",
+        "--save-probabilities",
+        "--largest-component",
+    )
+    given, made = nibabel.load(scan), nibabel.load(tmp_path / "test_01.nii.gz")
+    assert made.shape == given.shape
+    np.testing.assert_array_equal(made.affine, given.affine)
+    assert set(np.unique(made.get_fdata())) <= {0, 1, 2, 3, 4, 5}
+    assert nibabel.load(tmp_path / "fields/test_01_field.nii.gz").header.get_intent()[0] == "vector"
+    total = sum(nibabel.load(p).get_fdata() for p in (tmp_path / "probabilities").glob("test_01_*.nii.gz"))
+    np.testing.assert_allclose(total, 1, atol=1e-3)
+    with (tmp_path / "volumes.csv").open() as file:
+        volumes = {row["label"]: float(row["ml"]) for row in csv.DictReader(file)}
+    voxel = abs(np.linalg.det(made.affine[:3, :3])) / 1000
+    for value, ml in volumes.items():
+        assert ml == pytest.approx((made.get_fdata() == int(value)).sum() * voxel, abs=1e-3)
+
+
+def test_a_saved_field_warps_the_atlas_in_simpleitk_as_it_does_here(tiny, study, tmp_path):
+    import SimpleITK
+
+    run("synthesise", tiny, "--output", tmp_path)
+    name = "scan_01"
+    field = SimpleITK.ReadImage(str(tmp_path / f"fields/{name}_field.nii.gz"), SimpleITK.sitkVectorFloat64)
+    made = SimpleITK.ReadImage(str(tmp_path / f"images/{name}.nii.gz"))
+    transform = SimpleITK.DisplacementFieldTransform(field)
+    from soloatlas.data.files import write_volume
+    from soloatlas.runs import open_run
+    from soloatlas.segmentation import Wishes, Worker
+
+    opened = open_run(tiny)
+    write_volume(tmp_path / "atlas.nii.gz", Worker(opened, Wishes()).atlas.image, opened.working)
+    atlas = SimpleITK.ReadImage(str(tmp_path / "atlas.nii.gz"))
+    warped = SimpleITK.Resample(atlas, made, transform, SimpleITK.sitkLinear, 0.0)
+    ours, theirs = SimpleITK.GetArrayFromImage(made), SimpleITK.GetArrayFromImage(warped)
+    inner = (slice(2, -2),) * 3
+    assert np.abs(ours - theirs)[inner].max() < 0.01
+    assert {p.name for p in (tmp_path / "labels").iterdir()} == {f"scan_{i:02d}.nii.gz" for i in range(1, 7)}
+
+
+def test_a_killed_training_resumes_to_the_weights_of_an_unstopped_one(study, tiny, tmp_path):
+    folder = tmp_path / "run"
+    slow = [*TINY, "--set", "loop.checkpoint_minutes=0"]
+    command = [sys.executable, "-m", "soloatlas.cli", "train", str(study), "--output", str(folder), *slow]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+    while not (folder / "checkpoints/register.safetensors").exists() and process.poll() is None:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    refused("segment", folder, study / "test/images", "--output", tmp_path / "s", says="has not finished")
+    run("train", study, "--output", folder, "--resume", *slow)
+    whole = tmp_path / "whole"
+    run("train", study, "--output", whole, *slow)
+    assert (folder / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()
+    assert (whole / "weights.safetensors").read_bytes() == (tiny / "weights.safetensors").read_bytes()
+
+
+def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
+    out = tmp_path / "out"
+    refused("train", study, "--output", tiny, says="already holds a run")
+    refused("train", study, "--output", tiny, "--resume", "--seed", "3", *TINY, says="other inputs or settings")
+    refused("train", study, "--output", out, "--method", "os-medsag", says="known: os-medseg")
+    refused("train", study, "--output", out, "--set", "hint.wieght=1", says="did you mean 'weight'")
+    refused("train", study, "--output", out, "--device", "mps", says="--device cpu")
+    refused("train", "--output", out, says="--atlas")
+    refused("train", tmp_path / "nowhere", "--output", out, says="nowhere")
+    refused("train", study, "--preset", "fast", "--output", out, says="fast")
+    refused("segment", tmp_path, study / "test/images", "--output", out, says="not a run folder")
+    refused("segment", tiny, tmp_path / "no.nii.gz", "--output", out, says="no.nii.gz")
+    refused("segment", tiny, study / "test/images", "--output", study / "test/images", says="overwrite")
+    refused("evaluate", study / "test/images", study / "nowhere", "--output", out, says="nowhere")
+    refused("evaluate", study, study, "--labels", "one", "--output", out, says="integers")
+    refused("reproduce", "os-medseg:table-99", says="known: os-medseg:table-3")
+    refused("nonsense", says="nonsense")
+    assert not (out / "run.json").exists() or json.loads((out / "run.json").read_text())["state"] == "training"
+
+
+def test_an_empty_pool_is_refused(study, tmp_path):
+    (tmp_path / "empty").mkdir()
+    atlas = ["--atlas", study / "atlas/image.nii.gz", "--atlas-labels", study / "atlas/labels.nii.gz"]
+    refused("train", *atlas, "--unlabelled", tmp_path / "empty", "--output", tmp_path / "r", says="empty")
+
+
+def test_a_run_of_another_version_is_refused(tiny, study, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    record = json.loads((other / "run.json").read_text())
+    (other / "run.json").write_text(json.dumps({**record, "format": 99}))
+    refused("segment", other, study / "test/images", "--output", tmp_path / "s", says="run format 99")
+    (other / "run.json").write_text("{")
+    refused("report", other, says="damaged")
+
+
+def test_damaged_weights_are_refused(tiny, study, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    (other / "weights.safetensors").write_bytes(b"nonsense")
+    refused("segment", other, study / "test/images", "--output", tmp_path / "s", says="weights.safetensors")
+
+
+def test_a_bad_scan_in_the_pool_is_named_before_anything_is_trained(study, tmp_path):
+    import shutil
+
+    pool = tmp_path / "pool"
+    shutil.copytree(study / "unlabelled", pool)
+    (pool / "broken.nii.gz").write_bytes(b"not a scan")
+    atlas = ["--atlas", study / "atlas/image.nii.gz", "--atlas-labels", study / "atlas/labels.nii.gz"]
+    refused("train", *atlas, "--unlabelled", pool, "--output", tmp_path / "r", says="broken.nii.gz")
+
+
+def test_a_full_disk_is_one_line_and_leaves_no_half_file(tiny, study, tmp_path):
+    if not Path("/dev/full").exists():
+        pytest.skip("needs /dev/full")
+    limit = "import resource, sys; resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000));"
+    ignore = "import signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+    code = f"{limit}{ignore}sys.argv = sys.argv[1:]; from soloatlas.cli import main; main()"
+    arguments = [
+        "soloatlas",
+        "segment",
+        str(tiny),
+        str(study / "test/images"),
+        "--output",
+        str(tmp_path / "s"),
+    ]
+    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "Traceback" not in done.stderr and "soloatlas: cannot write" in done.stderr
+    assert list((tmp_path / "s").glob("*")) == []
+
+
+def test_methods_and_help():
+    listed = json.loads(run("methods", "--json").stdout)
+    assert {"name", "family", "paper"} <= set(listed[0])
+    assert "os-medseg" in [m["name"] for m in listed]
+    assert "choose-atlas" in run("--help").stdout
+    assert "os-medseg:table-5" in run("reproduce", "--list").stdout
+
+
+def test_check_and_choose_atlas_answer_in_json(study):
+    findings = json.loads(run("check", study, "--json").stdout)
+    assert {"level", "where", "problem", "consequence"} <= set(findings[0])
+    ranking = json.loads(run("choose-atlas", study / "unlabelled", "--json").stdout)["ranking"]
+    assert len(ranking) == 6
+    assert [r["ncc"] for r in ranking] == sorted((r["ncc"] for r in ranking), reverse=True)
+
+
+def test_the_python_api_has_the_verbs():
+    import soloatlas
+
+    for name in soloatlas.__all__:
+        assert getattr(soloatlas, name) is not None

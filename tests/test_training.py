@@ -1,0 +1,110 @@
+"""The loop: exact resume, accumulation, named terms, refusal of NaN."""
+
+import csv
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import nn
+
+from soloatlas.errors import RunError
+from soloatlas.randomness import generator, seeded_modules, visiting_order
+from soloatlas.settings import Loop
+from soloatlas.training import Session, Stage, fit, steps_of
+
+
+def make_network():
+    with seeded_modules(0, "net"):
+        return nn.Sequential(nn.Linear(4, 8), nn.Tanh(), nn.Linear(8, 1))
+
+
+def make_stage(network, steps, scale=1.0, batch=2):
+    def objective(step, items):
+        x = torch.randn(len(items), 4, generator=generator(0, "x", step)) + torch.tensor(items)[:, None]
+        out = network(x)
+        return {"fit": ((out - x.sum(1, keepdim=True)) ** 2).mean() * scale, "size": out.abs().mean()}
+
+    return Stage("toy", {"net": network}, objective, {"fit": 1.0}, 5, steps, batch, 1e-2, "cosine")
+
+
+def weights_of(network):
+    return torch.cat([p.detach().flatten() for p in network.parameters()])
+
+
+class KilledError(Exception):
+    pass
+
+
+def test_a_killed_run_resumes_to_the_same_weights_and_rows(tmp_path):
+    loop = Loop(precision="float32", log_steps=2, checkpoint_minutes=0)
+    whole = make_network()
+    fit(make_stage(whole, 12), Session(tmp_path / "whole", 0, torch.device("cpu"), loop))
+
+    def die(task, done, total, note=""):
+        if done == 8:
+            raise KilledError
+
+    session = Session(tmp_path / "cut", 0, torch.device("cpu"), loop, die)
+    with pytest.raises(KilledError):
+        fit(make_stage(make_network(), 12), session)
+    resumed = make_network()
+    fit(make_stage(resumed, 12), replace(session, progress=None))
+    assert torch.equal(weights_of(whole), weights_of(resumed))
+    assert (tmp_path / "whole/metrics.csv").read_text() == (tmp_path / "cut/metrics.csv").read_text()
+
+
+def test_a_finished_stage_is_not_trained_again(tmp_path, session):
+    network = make_network()
+    fit(make_stage(network, 4), session)
+    before = weights_of(network).clone()
+    other = make_network()
+    fit(make_stage(other, 4, scale=100.0), session)
+    assert torch.equal(weights_of(other), before)
+
+
+def test_terms_are_logged_by_name_and_only_weighted_ones_are_minimised(session):
+    fit(make_stage(make_network(), 4), session)
+    with (session.folder / "metrics.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert {r["term"] for r in rows} == {"fit", "size", "total"}
+    by_term = {(r["term"], r["step"]): float(r["value"]) for r in rows}
+    assert by_term["fit", "4"] == by_term["total", "4"]
+
+
+def test_accumulation_takes_as_many_batches_per_step(session):
+    seen = []
+    network = make_network()
+    stage = make_stage(network, 3)
+
+    def watched(step, items):
+        seen.append(step)
+        return stage.objective(step, items)
+
+    fit(replace(stage, objective=watched), replace(session, loop=replace(session.loop, accumulate=2)))
+    assert seen == [0, 1, 2, 3, 4, 5]
+
+
+def test_nan_is_refused_with_its_term_and_step(session):
+    stage = make_stage(make_network(), 4, scale=float("nan"))
+    with pytest.raises(RunError, match="'fit' is not finite at step 2"):
+        fit(stage, session)
+
+
+def test_a_checkpoint_of_other_networks_is_refused(session):
+    fit(make_stage(make_network(), 2), session)
+    with pytest.raises(RunError, match="does not fit these settings"):
+        fit(make_stage(nn.Linear(4, 1), 4), session)
+
+
+def test_every_pass_visits_every_item_once():
+    order = visiting_order(0, "s", 7, 0, 21)
+    for start in (0, 7, 14):
+        assert sorted(order[start : start + 7]) == list(range(7))
+    assert order[:7] != order[7:14]
+    assert visiting_order(0, "s", 7, 5, 4) == order[5:9]
+
+
+def test_epochs_count_the_last_short_batch():
+    assert steps_of(0, 200, 334, 2) == 33400
+    assert steps_of(0, 10, 5, 2) == 30
+    assert steps_of(7, 10, 5, 2) == 7
