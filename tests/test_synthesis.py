@@ -47,7 +47,7 @@ def test_a_patch_is_a_part_of_the_whole(material):
 
 def test_a_pure_translation_and_a_pure_rotation():
     shape = (20, 20, 20)
-    only = dict(rotation=0, scale=0, shear=0, translation=0, elastic=0)
+    only = {"rotation": 0, "scale": 0, "shear": 0, "translation": 0, "elastic": 0}
     assert a_change(shape, **only).abs().max() == 0
     moved = a_change(shape, **{**only, "translation": 0.1})
     assert moved.flatten(2).std(dim=2).max() < 1e-4

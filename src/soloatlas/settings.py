@@ -98,8 +98,7 @@ class Segmenter:
     order: Literal["NDA", "ADN"] = "NDA"  # norm-dropout-activation; the text says conv-PReLU-norm
     weight: float = 1.0  # of the segmentation loss; 0 is the first row of Table IV
     dice: float = 0.0  # weight of the soft Dice loss beside cross entropy; the paper has none
-    patch: tuple[int, ...] = ()  # voxels; (): the whole grid while it fits in memory
-    checkpointing: bool = False
+    patch: tuple[int, ...] = ()  # voxels; (): the whole grid, or what of it fits in memory
     steps: int = 0
     epochs: int = 200
     batch: int = 2

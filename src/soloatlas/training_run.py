@@ -137,6 +137,7 @@ class TrainingRun:
         assert self.prepared is not None
         session = self.session(progress)
         material = material_of(self.prepared, session)
+        self._fit_to_memory(material, session)
         start = time.monotonic()
         self.networks = self.method.train(material, self.settings, session)
         self._took("learn", start)
@@ -147,6 +148,21 @@ class TrainingRun:
         start = time.monotonic()
         self._measure_fields(material, session)
         self._took("measure fields", start)
+
+    def _fit_to_memory(self, material: Material, session: Session) -> None:
+        """Train on patches where the whole grid does not fit; a resumed run keeps to the first decision."""
+        from soloatlas.devices import free_memory
+        from soloatlas.settings import merge
+
+        if "adapted" not in self.record and hasattr(self.method, "fit_to_memory"):
+            asked, room = to_dict(self.settings), free_memory(session.device)
+            adapted = self.method.fit_to_memory(self.settings, material.shape, material.class_count, room)
+            self.record["adapted"] = to_dict(adapted) != asked
+            self.record["settings"] = to_dict(adapted)
+            if self.record["adapted"]:
+                log.warning("not enough memory for the whole grid: training on patches of %s", adapted.student.patch)
+        self.settings = merge(self.settings, self.record["settings"])
+        write_record(self.folder, self.record)
 
     def _measure_fields(self, material: Material, session: Session) -> None:
         """Write fields.csv (folding, SDlogJ, similarity) and samples.npz (pairs for the report)."""

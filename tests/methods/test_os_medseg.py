@@ -151,3 +151,12 @@ def test_presets_say_what_they_are():
     ct = os_medseg.preset("paper-ct")
     assert (ct.registration.similarity, ct.registration.smoothness, ct.hint.weight) == ("mi", "bending", 10)
     assert all(os_medseg.preset(name).teacher.enabled for name in PRESETS)
+
+
+def test_a_grid_that_does_not_fit_is_trained_in_patches():
+    settings = os_medseg.preset("paper")
+    assert os_medseg.fit_to_memory(settings, (160, 192, 224), 36, 1e12) == settings
+    patch = os_medseg.fit_to_memory(settings, (160, 192, 224), 36, 8e9).student.patch
+    assert len(patch) == 3 and all(32 <= n < 160 and n % 16 == 0 for n in patch)
+    asked = override(settings, ["student.patch=[64,64,64]"])
+    assert os_medseg.fit_to_memory(asked, (160, 192, 224), 36, 1e6) == asked

@@ -45,7 +45,8 @@ def evaluate(
 
     Args:
         predictions: a file, or a folder whose files bear the names of the truths (or ``<name>_0000``).
-        truth: a file, a folder, or a list of files. Every truth needs a prediction; predictions without a truth are only named.
+        truth: a file, a folder, or a list of files. Every truth needs a prediction; predictions without a
+            truth are only named.
         output: folder for the two tables, or ``None`` to write nothing.
         label_names: table of label names, in any form `read_label_names` knows.
         labels: label values to score; default: all that occur in any truth or prediction.

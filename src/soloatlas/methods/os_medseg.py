@@ -8,6 +8,7 @@ to those of a teacher that reconstructs the real scans (III-B, III-C); only the 
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
@@ -119,6 +120,26 @@ def _quick() -> Settings:
         augment=Augment(),
         student=Segmenter(dice=1.0, steps=900, batch=1, schedule="cosine"),
     )
+
+
+def fit_to_memory(settings: Settings, shape: Sequence[int], classes: int, room: float) -> Settings:
+    """``settings`` with a patch size if the whole grid would not fit into ``room`` bytes.
+
+    Args:
+        shape: of the working grid.
+        classes: background included.
+        room: free bytes.
+
+    A training step was measured to take 3 kB a voxel for student and teacher in bf16, and 8 bytes more for
+    each class; patches are cubes as large as fit, of whole multiples of the networks' 16.
+    """
+    s = settings.student
+    voxel = s.batch * (3000 * s.channels[0] / 16 + 8 * classes)
+    if s.patch or math.prod(shape) * voxel < 0.7 * room:
+        return settings
+    side = max(32, int((0.7 * room / voxel) ** (1 / 3)) // 16 * 16)
+    x, y, z = (min(side, n) for n in shape)
+    return replace(settings, student=replace(s, patch=(x, y, z)))
 
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:

@@ -27,6 +27,7 @@ from soloatlas.settings import Align, Prepare
 _VOXELS = 60_000  # of the atlas's body in its copy: about 3 mm for a brain, 1 mm for a hippocampus crop
 _MAX_VOXELS = 4_000_000  # of one copy, however large the field of view
 _SURROUNDINGS = 0.15  # how far around the labels to look, as a share of the size of their box
+_STARTS = 4  # shifts of a full search that are followed
 _ITERATIONS = 60  # per level; more changed nothing on dev scans
 # Scores of right scans on dev: 0.55 and more after rigid or affine, 0.2 to 0.6 before; of scans turned upside
 # down, inverted or of other anatomy mostly below 0.5, or only reached by a stretch beyond all anatomy.
@@ -175,12 +176,14 @@ def _candidates(reference: Copy, moving: Copy, how: Align) -> Iterator[tuple[flo
     yield scored(start)
     if how in ("none", "centre"):
         return
-    best = scored(start)
-    # Near the labels alone, a search may find a better score in the wrong place: both starts are followed.
-    for first in (start, _shift(_best_shift(reference, moving))):
-        best = max(best, scored(_optimise(reference, moving, first, "rigid", [2])), key=_first)
+    # A shift may score well in the wrong place: several are followed at low resolution, the best goes on.
+    starts = [start, *(_shift(by) for by in _best_shifts(reference, moving))]
+    found = [scored(_optimise(reference, moving, first, "rigid", [2])) for first in starts]
+    if how == "affine":
+        found = [scored(_optimise(reference, moving, rigid[2], "affine", [2])) for rigid in found]
+    best = max(found, key=_first)
     yield best
-    yield scored(_optimise(reference, moving, best[2], how, [2, 1]))
+    yield scored(_optimise(reference, moving, best[2], how, [1]))
 
 
 def _first(candidate: tuple[float, float, np.ndarray]) -> float:
@@ -215,8 +218,8 @@ def correlation(one: np.ndarray, two: np.ndarray) -> float:
     return float((a * b).sum() / norm) if norm > 1e-9 * one.size else 0.0
 
 
-def _best_shift(reference: Copy, moving: Copy) -> np.ndarray:
-    """Translation in mm with the largest masked normalised cross-correlation (Padfield, TIP 21:2706, 2012).
+def _best_shifts(reference: Copy, moving: Copy) -> list[np.ndarray]:
+    """Translations in mm with the largest masked normalised cross-correlation (Padfield, TIP 21:2706, 2012).
 
     All shifts at once by Fourier transforms, at half the copies' resolution; shifts that leave less than 60 %
     of the largest possible overlap are not looked at.
@@ -236,10 +239,27 @@ def _best_shift(reference: Copy, moving: Copy) -> np.ndarray:
     variances = np.maximum(saa - sa**2 / safe, 0) * np.maximum(sbb - sb**2 / safe, 0)
     usable = (count > 0.6 * count.max()) & (variances > 1e-6 * variances.max())
     ncc = np.where(usable, (sab - sa * sb / safe) / np.sqrt(np.where(usable, variances, 1)), -1)
-    peak = np.array(np.unravel_index(int(ncc.argmax()), ncc.shape))
-    peak = np.where(peak >= np.array(moved[0].shape), peak - np.array(shape), peak)
-    steps = np.array(moving.grid.spacing) * 2 * peak
-    return np.asarray(moving.grid.affine[:3, 3] - reference.grid.affine[:3, 3] + steps)
+    step = 2 * moving.grid.spacing[0]
+    between = moving.grid.affine[:3, 3] - reference.grid.affine[:3, 3]
+    return [between + step * peak for peak in _peaks(ncc, moved[0].shape, reference.radius() / 2 / step)]
+
+
+def _peaks(ncc: np.ndarray, positive: tuple[int, ...], apart: float) -> Iterator[np.ndarray]:
+    """Signed shifts of the highest values of a circular map, each at least ``apart`` from those before.
+
+    ``positive``: number of shifts along each axis that are not negative.
+    """
+    axes = [
+        np.where(np.arange(n) < size, np.arange(n), np.arange(n) - n)
+        for n, size in zip(ncc.shape, positive, strict=True)
+    ]
+    x, y, z = np.ix_(*axes)
+    left = ncc.copy()
+    for _ in range(_STARTS):
+        where = np.unravel_index(int(left.argmax()), left.shape)
+        peak = np.array([axis[index] for axis, index in zip(axes, where, strict=True)])
+        left[(x - peak[0]) ** 2 + (y - peak[1]) ** 2 + (z - peak[2]) ** 2 < apart**2] = -1
+        yield peak
 
 
 def _halved(array: np.ndarray) -> np.ndarray:

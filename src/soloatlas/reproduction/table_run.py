@@ -30,7 +30,8 @@ COHORTS: dict[str, dict[str, Any]] = {
     "brain_malf": {"unlabelled": None, "changes": ("prepare.spacing=2.0",)},
     "headneck_openkbp": {
         "unlabelled": None,
-        "changes": ("prepare.spacing=4.0", "prepare.normalise=window"),
+        # Stored values are HU + 1024: a window of -200 to 500 HU, soft tissue and bone.
+        "changes": ("prepare.spacing=4.0", "prepare.normalise=window", "prepare.window=[824.0, 1524.0]"),
         "labels": (1, 3, 4, 7),
         "not_contoured_if_absent": (1, 3, 4, 7),
     },
