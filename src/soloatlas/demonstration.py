@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from soloatlas import pipeline
 from soloatlas.evaluation import evaluate
+from soloatlas.reporting.overview import draw_overview
 from soloatlas.tables import number, text_table
 
 if TYPE_CHECKING:
@@ -32,8 +33,10 @@ def demonstrate(cohort: str, output: Path, seed: int, progress: Progress | None 
     pipeline.train(study, run, changes=changes, seed=seed, resume=(run / "run.json").exists(), progress=progress)
     rows = score_stages(run, study, output, progress)
     pipeline.write_report(run, [output / "scores-register", output / "scores-student"])
+    scan = study.test_images[0]
+    picture = draw_overview(run, scan, output / "segmentations-student" / scan.name, output / "overview.png")
     table = text_table(["what", "DSC", "HD95 mm", "ASSD mm", "NSD"], rows)
-    return f"{origin}\n\n{table}\n\nreport: {(run / 'report.html').resolve()}"
+    return f"{origin}\n\n{table}\n\npicture: {picture.resolve()}\nreport: {(run / 'report.html').resolve()}"
 
 
 def score_stages(run: Path, study: Study, output: Path, progress: Progress | None = None) -> list[list[str]]:

@@ -35,7 +35,7 @@ from soloatlas.prepare.grids import (
 from soloatlas.prepare.intensity import normalise
 from soloatlas.settings import Prepare, from_dict, to_dict
 
-PREPARE_VERSION = 1  # raise it when a scan would be prepared differently: caches of older versions are not read
+PREPARE_VERSION = 3  # raise it when a scan would be prepared differently: caches of older versions are not read
 
 Progress = Callable[[int, int], None]  # (scans done, scans in all)
 Job = TypeVar("Job")

@@ -1,0 +1,345 @@
+"""Write the parts of README.md and docs/ that are made from the code and from results/.
+
+``python docs/make_tables.py`` writes them, ``python docs/make_tables.py --check`` only says which are out of
+date (exit code 1). Such a part lies between ``<!-- NAME:begin -->`` and ``<!-- NAME:end -->``.
+"""
+
+from __future__ import annotations
+
+import inspect
+import json
+import sys
+import typing
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+
+# Methods of both papers in the order of their tables; one that is installed is described by its own METHOD.
+MISSING = {
+    "unet": ("LS", "Ronneberger et al. 2015, U-Net"),
+    "resunet": ("LS", "He et al. 2016; Diakogiannis et al. 2020, ResUNet"),
+    "supervised": ("supervised", "upper bound: the student's network trained on true labels"),
+    "rigid": ("Trad", "Arun et al. 1987; by ANTs"),
+    "affine": ("Trad", "by ANTs"),
+    "syn": ("Trad", "Avants et al. 2008, SyN; by ANTs"),
+    "greedy": ("Trad", "Yushkevich et al. 2016, greedy diffeomorphic registration"),
+    "voxelmorph-1": ("ABS", "Balakrishnan et al. 2018, VoxelMorph"),
+    "voxelmorph-2": ("ABS", "Balakrishnan et al. 2019, VoxelMorph"),
+    "transmorph": ("ABS", "Chen et al. 2022, TransMorph"),
+    "clmorph": ("ABS", "Liu et al. 2023, CLMorph"),
+    "dataaug": ("LRLS", "Zhao et al. 2019, DataAug"),
+    "brbs": ("LRLS", "He et al. 2022, BRBS"),
+    "mabmis": ("multi-atlas", "Jia, Yap, Shen 2012, MABMIS"),
+    "lt-net": ("ABS", "Wang et al. 2020, LT-Net"),
+}
+
+# What each setting does. The test compares the keys with the dataclasses.
+MEANING = {
+    "prepare.align": "how each scan is aligned to the atlas",
+    "prepare.spacing": "working grid, mm, isotropic; none: the atlas's own spacing along each axis",
+    "prepare.crop": "crop the working grid to the atlas's body, or keep its field of view",
+    "prepare.margin": "mm kept around the body, at most a fifth of its size",
+    "prepare.multiple": "the working grid is padded to this multiple: four halvings in the networks",
+    "prepare.normalise": "how intensities are brought to [0, 1]",
+    "prepare.percentiles": "of the body, become 0 and 1 (normalise=percentile)",
+    "prepare.window": "ends that become 0 and 1, HU for CT (normalise=window)",
+    "registration.network": "registration network, by name",
+    "registration.channels": "encoder filters at 1/2, 1/4, 1/8, 1/16; the paper doubles (16, 32, 32, 32)",
+    "registration.half_resolution": "decode the field at half resolution, then double it",
+    "registration.integration_steps": "0: displacement; more: velocity, integrated by so many squarings",
+    "registration.similarity": "cc: Eq. 6; mi: Eq. 7",
+    "registration.window": "window of Eq. 6, voxels",
+    "registration.bins": "bins of Eq. 7",
+    "registration.smoothness": "diffusion: Eq. 8; bending: Eq. 9",
+    "registration.alpha": "weight of the smoothness in Eq. 5",
+    "registration.beta": "weight of the contrastive term in Eq. 5",
+    "registration.temperature": "of the contrastive term, Eq. 2",
+    "registration.steps": "optimiser steps; 0: epochs decide",
+    "registration.epochs": "passes over the pool where steps is 0",
+    "registration.batch": "scans per step",
+    "registration.learning_rate": "of Adam",
+    "registration.schedule": "of the learning rate",
+    "synthesis.pairs": "what the student sees: warped atlas (SI+SL) or the real scan (RI+SL)",
+    "synthesis.label_warp": "linear one-hot with arg-max, or nearest voxel",
+    "synthesis.appearance": "histogram: the warped atlas takes the scan's intensity distribution",
+    "augment.enabled": "change the training pairs at random",
+    "augment.rotation": "degrees about each axis",
+    "augment.scale": "relative size along each axis",
+    "augment.shear": "off-diagonal entries of the matrix",
+    "augment.translation": "share of the grid's length",
+    "augment.elastic": "voxels, standard deviation of the random displacement",
+    "augment.elastic_spacing": "voxels between its control points",
+    "augment.gamma": "exponent of the intensity curve is exp(draw)",
+    "augment.contrast": "relative gain, and half of it as offset",
+    "augment.bias": "log amplitude of the smooth multiplicative field",
+    "augment.noise": "largest standard deviation of the noise, intensities being in [0, 1]",
+    "student.channels": "filters from full size down; the teacher has the same",
+    "student.residual": "residual blocks in the encoder",
+    "student.decoder_residual": "residual blocks in the decoder",
+    "student.norm": "normalisation",
+    "student.order": "NDA: norm, then activation; ADN: activation, then norm",
+    "student.weight": "weight of the segmentation loss, Eq. 11 (and of Dice)",
+    "student.dice": "weight of soft Dice beside cross entropy",
+    "student.patch": "training patch and sliding window, voxels, multiples of 16; empty: the whole grid",
+    "student.steps": "optimiser steps; 0: epochs decide",
+    "student.epochs": "passes over the pool where steps is 0",
+    "student.batch": "pairs per step",
+    "student.learning_rate": "of Adam, teacher and student",
+    "student.schedule": "of the learning rate",
+    "teacher.enabled": "train the teacher at all; `--set teacher=false` for short",
+    "teacher.schedule": "joint: with the student; pretrain: first alone, then joint; freeze: first alone, then fixed",
+    "teacher.weight": "weight of the reconstruction, Eq. 10",
+    "teacher.head": "linear: block and 1x1x1 convolution; paper: Fig. 3's normalised output",
+    "hint.weight": "weight of the hint, Eqs. 3-4",
+    "hint.levels": "feature levels compared, counted from the output, 1 to 5",
+    "hint.distance": "cosine (Eq. 4) or l2 (Table V)",
+    "hint.mode": "what one feature vector is: a scan's map, a voxel's channels, the batch's map",
+    "hint.stop_gradient": "the hint changes the student alone",
+    "loop.device": "where networks are trained; `--device` for short",
+    "loop.precision": "autocast type",
+    "loop.accumulate": "batches per optimiser step",
+    "loop.checkpoint_minutes": "time between checkpoints",
+    "loop.log_steps": "metrics.csv holds means over so many steps",
+}
+
+
+def blocks() -> dict[tuple[str, str], str]:
+    """The made parts: (file relative to the repository, name of the part) -> Markdown."""
+    return {
+        ("README.md", "methods"): methods_table(),
+        ("README.md", "results"): headline_results(),
+        ("docs/reference/results.md", "results"): all_results(),
+        ("docs/reference/settings.md", "settings"): settings_tables(),
+        ("docs/reference/cli.md", "commands"): commands(),
+        ("docs/reference/api.md", "api"): api(),
+        ("docs/how-to/settings.md", "rows"): table_rows(),
+    }
+
+
+def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
+
+
+def methods_table() -> str:
+    """Every method of both papers and whether it is there."""
+    from soloatlas.methods import available_methods
+
+    here = available_methods()
+    rows = [[f"`{m.name}`", m.family, m.paper, "works"] for m in here.values()]
+    rows += [[f"`{n}`", family, paper, "**missing**"] for n, (family, paper) in MISSING.items() if n not in here]
+    return table(["name", "family", "paper", "state"], rows)
+
+
+def records(root: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """(path, content) of the result files that `soloatlas reproduce` wrote, by path."""
+    root = root or ROOT
+    found = []
+    for path in sorted((root / "results").rglob("*.json")):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and {"id", "cohort", "rows", "split", "reference"} <= set(content):
+            found.append((path.relative_to(root).as_posix(), content))
+    return found
+
+
+NONE_YET = "No results are recorded yet: `results/` holds no file written by `soloatlas reproduce`."
+
+
+def headline_results(root: Path | None = None) -> str:
+    """For each cohort the method and the warped atlas, test scans only."""
+    rows: list[list[str]] = []
+    for path, record in records(root):
+        if record["split"] != "test":
+            continue
+        for row in record["rows"]:
+            if row["name"] != record["reference"] and row["stage"] != "register":
+                continue
+            cells = [record["cohort"], row["name"], str(record["scans"]), str(record["unlabelled"]), *_scores(row)]
+            if cells not in [other[:-1] for other in rows]:
+                rows.append([*cells, f"[{Path(path).name}]({path})"])
+    header = ["cohort", "row", "scans", "unlabelled", "seeds", "DSC", "HD95 mm", "recorded in"]
+    return table(header, rows) if rows else NONE_YET
+
+
+def _scores(row: dict[str, Any]) -> list[str]:
+    return [str(len(row["runs"])), _number(row["dice"], 3), _number(row["hd95_mm"], 2)]
+
+
+def _number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def all_results(root: Path | None = None) -> str:
+    """Every recorded table, row by row, ours beside the published figures."""
+    parts = [_record(path, record) for path, record in records(root)]
+    return "\n\n".join(parts) if parts else NONE_YET
+
+
+def _record(path: str, record: dict[str, Any]) -> str:
+    rows = []
+    for row in record["rows"]:
+        apart, ends = row["minus_reference"]["dice"], row["minus_reference"]["ci95"]
+        between = f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
+        published = [_number(row["published"]["dice"], 3), _number(row["published"]["hd95_mm"], 2)]
+        changes = ", ".join(f"`{c}`" for c in row["changes"]) or "-"
+        rows.append([row["name"], changes, *_scores(row), f"{apart:+.3f}{between}", *published])
+    every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
+    return (
+        f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
+        f"{record['title']} ({record['source']}). {record['scans']} scans scored, {record['unlabelled']} unlabelled, "
+        f"seeds {', '.join(map(str, record['seeds']))}; settings for every row: {every}. Published figures are those "
+        f"of the paper on {record['published_on']}. Difference from: {record['reference']}, "
+        f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
+        + table(
+            ["row", "settings", "seeds", "DSC", "HD95 mm", "DSC minus reference", "published DSC", "published HD95"],
+            rows,
+        )
+    )
+
+
+def settings_tables() -> str:
+    """Every setting of os-medseg with its value in each preset."""
+    from soloatlas.methods.os_medseg import Settings, preset
+    from soloatlas.settings import PRESETS, describe
+
+    values = [dict(describe(preset(name))) for name in PRESETS]
+    hints = typing.get_type_hints(Settings)
+    parts = []
+    for section, kind in hints.items():
+        types = typing.get_type_hints(kind)
+        rows = []
+        for key in (k for k in values[0] if k.startswith(f"{section}.")):
+            shown = [_value(v[key]) for v in values]
+            rows.append([f"`{key}`", _kind(types[key.partition(".")[2]]), MEANING[key], *shown])
+        header = ["setting", "values", "what it does", *PRESETS]
+        parts.append(f"### {section}\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_value, value))}]"
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _kind(kind: Any) -> str:
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is typing.Literal:
+        return ", ".join(map(str, parts))
+    if origin is tuple:
+        return f"list of {_kind(parts[0])}"
+    if parts:
+        return " or ".join(_kind(p) for p in parts)
+    return {"NoneType": "none", "str": "text"}.get(kind.__name__, kind.__name__)
+
+
+def commands() -> str:
+    """Every command with its arguments and options, from click's own help."""
+    import click
+
+    from soloatlas.cli import cli
+
+    parts = []
+    for name, command in cli.commands.items():
+        context = click.Context(command, info_name=name)
+        usage = " ".join(["soloatlas", name, *command.collect_usage_pieces(context)])
+        rows = [
+            [f"`{record[0]}`", record[1]]
+            for option in command.get_params(context)
+            if (record := option.get_help_record(context)) and "--help" not in option.opts
+        ]
+        options = f"\n\n{table(['option', 'what it does'], rows)}" if rows else ""
+        parts.append(
+            f"### soloatlas {name}\n\n```text\n{usage}\n```\n\n{inspect.cleandoc(command.help or '')}{options}"
+        )
+    return "\n\n".join(parts)
+
+
+def api() -> str:
+    """The public names with signature and docstring."""
+    import soloatlas
+
+    parts = []
+    for name in soloatlas.__all__:
+        if name != "__version__":
+            parts.append(_described(name, getattr(soloatlas, name)))
+    return "\n\n".join(parts)
+
+
+def _described(name: str, thing: Any) -> str:
+    first, _, rest = (inspect.getdoc(thing) or "").partition("\n\n")
+    lines = [f"### {name}", f"`soloatlas.{name}`, defined in `{thing.__module__}`."]
+    if not (isinstance(thing, type) and issubclass(thing, Exception)):
+        shown = inspect.signature(thing)
+        given = [f"    {_parameter(parameter)}," for parameter in shown.parameters.values()]
+        result = shown.return_annotation
+        ending = f" -> {result}" if result not in (inspect.Signature.empty, None, "None") else ""
+        lines.append("\n".join(["```text", f"{name}(", *given, f"){ending}", "```"]))
+    lines.append(first.replace("\n", " "))
+    if rest:
+        lines.append(f"```text\n{rest}\n```")
+    return "\n\n".join(lines)
+
+
+def _parameter(parameter: inspect.Parameter) -> str:
+    default = "" if parameter.default is inspect.Parameter.empty else f" = {parameter.default!r}"
+    return f"{parameter.name}: {parameter.annotation}{default}"
+
+
+def table_rows() -> str:
+    """Which settings make which row of the papers' tables."""
+    from soloatlas.reproduction import TABLES
+
+    parts = []
+    for key, one in TABLES.items():
+        rows = [
+            [
+                row.name,
+                ", ".join(f"`{c}`" for c in row.changes) or "none",
+                "`segment --stage register`" if row.stage == "register" else "student",
+                _number(row.published[0], 3),
+                _number(row.published[1], 2),
+            ]
+            for row in one.rows
+        ]
+        header = ["row", "settings", "what is scored", f"DSC, {one.published_on}", f"HD95 mm, {one.published_on}"]
+        parts.append(f"**`{key}`: {one.title}** ({one.source})\n\n{table(header, rows)}")
+    return "\n\n".join(parts)
+
+
+def filled(text: str, name: str, content: str, where: str) -> str:
+    """``text`` with ``content`` between the markers ``name``."""
+    begin, end = f"<!-- {name}:begin -->", f"<!-- {name}:end -->"
+    before, found, rest = text.partition(begin)
+    _, closed, after = rest.partition(end)
+    if not (found and closed):
+        raise SystemExit(f"{where}: lacks the markers {begin} and {end}")
+    return f"{before}{begin}\n{content}\n{end}{after}"
+
+
+def stale() -> dict[Path, str]:
+    """Files whose made parts are out of date, with the text they should have."""
+    texts: dict[Path, str] = {}
+    for (file, name), content in blocks().items():
+        path = ROOT / file
+        texts[path] = filled(texts.get(path) or path.read_text(encoding="utf-8"), name, content, file)
+    return {path: text for path, text in texts.items() if text != path.read_text(encoding="utf-8")}
+
+
+def main() -> None:
+    """Write the made parts, or with ``--check`` name those that are out of date."""
+    changed = stale()
+    for path, text in changed.items():
+        print(path.relative_to(ROOT))
+        if "--check" not in sys.argv[1:]:
+            path.write_text(text, encoding="utf-8")
+    sys.exit(1 if changed and "--check" in sys.argv[1:] else 0)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,350 @@
+"""The documentation is true: its commands run, its tables are those of the code, its links lead somewhere."""
+
+import ast
+import importlib.util
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from soloatlas import pipeline
+from soloatlas.cli import cli
+from soloatlas.data.demo import simulate_cohort
+from soloatlas.data.study import read_study
+from soloatlas.errors import InputError
+from soloatlas.methods.os_medseg import preset
+from soloatlas.settings import describe, override
+
+ROOT = Path(__file__).parents[1]
+SOURCE = ROOT / "src" / "soloatlas"
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+IDS = [page.relative_to(ROOT).as_posix() for page in PAGES]
+every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
+
+# Commands of the pages that are not run here, each with the reason. An entry that no page shows is an error.
+NOT_RUN = {
+    "make demo": "installs from the network; CI runs it",
+    "make install": "installs from the network",
+    "make test": "runs this test",
+    "pip install --constraint constraints.txt torch": "network",
+    'pip install --constraint constraints.txt ".[demo]"': "network",
+    "soloatlas demo": "minutes; CI runs it",
+    "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
+}
+
+# What every training of the pages is changed to, so that it takes seconds: after the page's own settings.
+TINY = (
+    "registration.steps=2", "registration.channels=[4,4,4,4]", "student.steps=2", "student.channels=[4,4,8,8,8]",
+    "prepare.align=centre", "prepare.spacing=8",
+)  # fmt: skip
+
+spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
+make_tables = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(make_tables)
+
+
+def fenced(page, *languages):
+    """Contents of the fenced blocks of these languages."""
+    found = re.findall(r"^```(\w+)\n(.*?)^```$", page.read_text(), re.MULTILINE | re.DOTALL)
+    return [content for language, content in found if language in languages]
+
+
+def commands_of(page):
+    """The command lines of a page, in order: of bash blocks every line, of console blocks those after ``$``."""
+    lines = []
+    for content in fenced(page, "bash"):
+        lines += [line for line in content.replace("\\\n", " ").splitlines() if line and not line.startswith("#")]
+    for content in fenced(page, "console"):
+        lines += [line[2:] for line in content.replace("\\\n", " ").splitlines() if line.startswith("$ ")]
+    return lines
+
+
+def steps_of(page):
+    """Commands and Python snippets in the order of the page."""
+    text, steps = page.read_text(), []
+    for match in re.finditer(r"^```(bash|console|python)\n(.*?)^```$", text, re.MULTILINE | re.DOTALL):
+        language, content = match.groups()
+        if language == "python":
+            steps.append(("python", content))
+            continue
+        for line in content.replace("\\\n", " ").splitlines():
+            command = line.removeprefix("$ ") if language == "console" else line
+            if line and (language == "bash" or line.startswith("$ ")) and command not in NOT_RUN:
+                steps.append(("command", command))
+    return steps
+
+
+def prose(page):
+    """The page without its fenced blocks."""
+    return re.sub(r"^```.*?^```$", "", page.read_text(), flags=re.MULTILINE | re.DOTALL)
+
+
+def code_words(page):
+    """Inline code of the page; ``\\|`` is how a table writes ``|``."""
+    return [word.replace("\\|", "|") for word in re.findall(r"`([^`\n]+)`", prose(page))]
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("cohort") / "study"
+    simulate_cohort(folder, pool=4, test=2, seed=0, spacing=4.0)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def caches(tmp_path_factory):
+    return tmp_path_factory.mktemp("caches")
+
+
+@pytest.fixture(scope="module")
+def run_folder(study, caches, tmp_path_factory):
+    """One small trained run for every page that begins with a run."""
+    folder = tmp_path_factory.mktemp("trained") / "run"
+    return pipeline.train(read_study(study), folder, changes=TINY, cache=caches)
+
+
+@pytest.fixture
+def workplace(study, run_folder, caches, tmp_path, monkeypatch):
+    """A working folder with the names that the pages use, where trainings are small and the same one is run once."""
+    for name in ("soloatlas-demo/cohort", "my-study"):
+        shutil.copytree(study, tmp_path / name)
+    for name, source in (("scans", "unlabelled"), ("new-scans", "test/images"), ("new-labels", "test/labels")):
+        shutil.copytree(study / source, tmp_path / name)
+    (tmp_path / "labelled").mkdir()
+    for name, source in (
+        ("scan.nii.gz", "atlas/image.nii.gz"),
+        ("labels.nii.gz", "atlas/labels.nii.gz"),
+        ("labels.json", "labels.json"),
+    ):
+        shutil.copy(study / source, tmp_path / "labelled" / name)
+    train = pipeline.train
+
+    def small(study, output, method="os-medseg", preset="quick", changes=(), seed=0, resume=False, **others):
+        changed = {c.partition("=")[0] for c in changes} - {"registration.steps", "student.steps", "loop.device"}
+        plain = (method, preset, seed) == ("os-medseg", "quick", 0) and not changed
+        override(pipeline.load_method(method).preset(preset), changes)  # the page's own settings are good ones
+        if plain and not Path(output).exists():
+            shutil.copytree(run_folder, output)
+            return Path(output)
+        asked = TINY if plain else [*changes, *TINY]
+        return train(study, output, method, preset, asked, seed, resume, **{**others, "cache": caches})
+
+    monkeypatch.setattr(pipeline, "train", small)
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run_command(command):
+    words = shlex.split(command)
+    if words[:2] == ["python", "docs/make_tables.py"]:
+        words = [sys.executable, str(ROOT / words[1]), "--check"]  # must not write here
+        subprocess.run(words, check=True, env=os.environ | {"PYTHONPATH": str(ROOT / "src")})
+        return
+    assert words[0] == "soloatlas", f"not run and not in NOT_RUN: {command}"
+    try:
+        code = cli.main(words[1:], standalone_mode=False)
+    except click.exceptions.Exit as exit_:
+        code = exit_.exit_code
+    assert not code, command
+
+
+@pytest.mark.parametrize(
+    "page", [p for p in PAGES if steps_of(p)], ids=[i for p, i in zip(PAGES, IDS, strict=True) if steps_of(p)]
+)
+def test_commands_and_snippets_run_in_order(page, workplace, run_folder, study, capsys):
+    steps = steps_of(page)
+    made = " ".join(command for kind, command in steps if kind == "command") + " "
+    if "--output run " not in made:
+        shutil.copytree(run_folder, workplace / "run")
+    names = {}
+    for kind, content in steps:
+        if kind == "python":
+            exec(compile(content, str(page), "exec"), names)
+        else:
+            run_command(content)
+    capsys.readouterr()
+
+
+def test_the_list_of_commands_not_run_is_not_stale():
+    shown = {command for page in PAGES for command in commands_of(page)}
+    assert set(NOT_RUN) <= shown
+
+
+@every_page
+def test_links_lead_to_files_of_the_repository(page):
+    planned = {"docs/images/overview.png"}  # made by the lead from the demo's run
+    for target in re.findall(r"\]\(([^)\s]+)\)", prose(page)):
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (page.parent / path).resolve() if path else page
+        assert file.exists() or file.relative_to(ROOT).as_posix() in planned, target
+        if anchor:
+            headings = re.findall(r"^#+ (.+)$", file.read_text(), re.MULTILINE)
+            assert anchor in {re.sub(r"[^\w\- ]", "", h.lower()).replace(" ", "-") for h in headings}, target
+
+
+def test_every_page_is_reached_from_the_index():
+    index = (ROOT / "docs" / "index.md").read_text()
+    for page in PAGES[1:]:
+        name = page.relative_to(ROOT / "docs").as_posix()
+        assert name == "index.md" or f"({name})" in index, name
+
+
+def test_made_parts_are_those_that_the_script_makes():
+    stale = [path.relative_to(ROOT).as_posix() for path in make_tables.stale()]
+    assert not stale, f"run python docs/make_tables.py: {stale}"
+
+
+def test_every_setting_has_a_meaning_and_no_meaning_is_left_over():
+    assert set(make_tables.MEANING) == {key for key, _ in describe(preset("quick"))}
+
+
+def test_installed_methods_are_not_called_missing():
+    table = make_tables.methods_table()
+    assert table.count("`os-medseg`") == 1
+    assert "| `os-medseg` | LRLS |" in table and "| works |" in table
+    for name in ("unet", "syn", "voxelmorph-2", "lt-net", "supervised"):
+        assert f"| `{name}` |" in table
+
+
+def test_result_tables_show_what_the_records_hold(tmp_path):
+    record = {
+        "id": "os-medseg:table-3", "title": "T", "source": "S", "published_on": "OASIS", "cohort": "hippocampus",
+        "split": "test", "scans": 40, "unlabelled": 100, "seeds": [0, 1], "changes": [], "reference": "ours",
+        "rows": [
+            {"name": "base", "changes": [], "stage": "register", "runs": [{}, {}], "dice": 0.7311, "hd95_mm": 2.5,
+             "published": {"dice": 0.799, "hd95_mm": 3.214}, "minus_reference": {"dice": -0.1, "ci95": [-0.2, -0.05]}},
+            {"name": "other", "changes": ["teacher=false"], "stage": "student", "runs": [{}], "dice": 0.8,
+             "hd95_mm": 2.0, "published": {"dice": None, "hd95_mm": None},
+             "minus_reference": {"dice": 0.0, "ci95": None}},
+            {"name": "ours", "changes": [], "stage": "student", "runs": [{}, {}], "dice": 0.8266, "hd95_mm": 1.444,
+             "published": {"dice": 0.854, "hd95_mm": 1.716}, "minus_reference": {"dice": 0.0, "ci95": [0.0, 0.0]}},
+        ],
+    }  # fmt: skip
+    assert make_tables.headline_results(tmp_path) == make_tables.NONE_YET
+    folder = tmp_path / "results" / "hippocampus"
+    folder.mkdir(parents=True)
+    (folder / "os-medseg-table-3.json").write_text(make_tables.json.dumps(record))
+    (folder / "unrelated.json").write_text("[]")
+    headline, whole = make_tables.headline_results(tmp_path), make_tables.all_results(tmp_path)
+    assert "| hippocampus | base | 40 | 100 | 2 | 0.731 | 2.50 |" in headline
+    assert "| hippocampus | ours | 40 | 100 | 2 | 0.827 | 1.44 |" in headline and "other" not in headline
+    assert "| other | `teacher=false` | 1 | 0.800 | 2.00 | +0.000 | - | - |" in whole
+    assert "-0.100 [-0.200, -0.050] | 0.799 | 3.21 |" in whole
+
+
+@every_page
+def test_settings_that_pages_name_exist_and_take_their_values(page):
+    sections = {key.partition(".")[0] for key, _ in describe(preset("quick"))}
+    known = {key for key, _ in describe(preset("quick"))}
+    for word in code_words(page):
+        if re.fullmatch(rf"({'|'.join(sections)})(\.\w+)?=\S+", word):
+            override(preset("quick"), [word])
+        elif re.fullmatch(rf"({'|'.join(sections)})\.\w+", word) and word not in known:
+            assert resolves(word), word
+
+
+def resolves(name):
+    """Whether a dotted name below soloatlas is a module of it or something in one."""
+    *path, last = name.removeprefix("soloatlas.").split(".")
+    for depth in range(len(path), -1, -1):
+        place = SOURCE.joinpath(*path[:depth])
+        file = place / "__init__.py" if place.is_dir() else place.with_suffix(".py")
+        if not file.exists():
+            continue
+        inside = [*path[depth:], last]
+        if place.is_dir() and len(inside) == 1 and ((place / last).is_dir() or (place / f"{last}.py").exists()):
+            return True
+        tree = ast.parse(file.read_text())
+        defined = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
+        targets = [t for n in tree.body if isinstance(n, ast.Assign) for t in n.targets]
+        return len(inside) == 1 and last in defined | {t.id for t in targets if isinstance(t, ast.Name)}
+    return False
+
+
+@every_page
+def test_functions_that_pages_name_exist(page):
+    modules = {p.stem for p in SOURCE.iterdir() if p.suffix == ".py" or p.is_dir()} - {"__init__", "__pycache__"}
+    known = {key for key, _ in describe(preset("quick"))}
+    endings = (".py", ".json", ".csv", ".safetensors", ".html", ".txt", ".npz", ".gz", ".md")
+    for word in code_words(page):
+        if re.fullmatch(r"[a-z_]+(\.\w+)+", word) and word.split(".")[0] in modules and word not in known:
+            assert word.endswith(endings) or resolves(word), word
+        if re.fullmatch(r"soloatlas\.\w+", word):
+            import soloatlas
+
+            name = word.removeprefix("soloatlas.")
+            assert name in soloatlas.__all__ or name in modules, word
+
+
+@every_page
+def test_commands_and_options_that_pages_name_exist(page):
+    context = click.Context(cli)
+    options = {o for c in cli.commands.values() for p in c.get_params(click.Context(c)) for o in p.opts}
+    options |= {o for p in cli.get_params(context) for o in p.opts}
+    for word in code_words(page):
+        for option in re.findall(r"(?<![\w-])--[a-z][\w-]*", word):
+            assert option in options | {"--check", "--constraint"}, option
+        if word.startswith("soloatlas ") and not word.split()[1].startswith(("-", "COMMAND")):
+            assert word.split()[1] in cli.commands, word
+
+
+def test_every_command_is_in_the_reference_of_commands():
+    page = (ROOT / "docs/reference/cli.md").read_text()
+    for name, command in cli.commands.items():
+        section = page.partition(f"### soloatlas {name}\n")[2].partition("\n### ")[0]
+        for parameter in command.params:
+            assert not isinstance(parameter, click.Option) or parameter.opts[0] in section, (name, parameter)
+
+
+def test_architecture_names_every_module_and_only_those_that_are_there():
+    page = (ROOT / "docs/explanation/architecture.md").read_text()
+    listing = page.partition("src/soloatlas/\n")[2].partition("tests/  ")[0]
+    named = set(re.findall(r"^  ([\w.]+?)/? ", listing, re.MULTILINE))
+    there = {p.name for p in SOURCE.iterdir() if p.suffix == ".py" or (p.is_dir() and p.name != "__pycache__")}
+    assert named == there
+
+
+def source_text():
+    """All string constants of the source, f-strings with a blank where a value goes."""
+    parts = []
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.JoinedStr):
+                parts.append("".join(v.value if isinstance(v, ast.Constant) else " " for v in node.values))
+            elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+                parts.append(node.value)
+    return "\n".join(parts)
+
+
+def test_messages_in_troubleshooting_are_those_of_the_program():
+    page = ROOT / "docs/how-to/troubleshooting.md"
+    messages = re.findall(r"^\| `([^`]+)` \|", page.read_text(), re.MULTILINE)
+    assert len(messages) > 30
+    text = source_text()
+    for message in messages:
+        assert message in text, message
+
+
+def test_the_files_that_a_run_leaves_are_described(workplace, run_folder):
+    page = (ROOT / "docs/reference/files.md").read_text()
+    pipeline.segment(run_folder, ["new-scans"], "s", save_fields=True, save_probabilities=True)
+    pipeline.synthesise(run_folder, "pairs")
+    for folder in (run_folder, workplace / "s", workplace / "pairs"):
+        for path in folder.iterdir():
+            plain = re.sub(r"(test|scan)_\d+", "<scan>", path.name)
+            assert f"`{plain}" in page or f"`{plain}/" in page, path
+
+
+def test_an_unknown_setting_would_be_found_here():
+    with pytest.raises(InputError):
+        override(preset("quick"), ["hint.strength=1"])
+    assert resolves("fields.warp") and resolves("losses.similarity.mutual_information")
+    assert not resolves("fields.wrap") and not resolves("losses.nothing.here")
