@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -30,11 +31,19 @@ def replacing(path: str | Path) -> Iterator[Path]:
     temporary = path.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
     try:
         yield temporary
+        # Some writers make private files; ours are as readable as the user's other files.
+        temporary.chmod(0o666 & ~_umask())
         temporary.replace(path)
     except OSError as error:
         raise RunError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
 
 
 def write_text(path: str | Path, text: str) -> None:

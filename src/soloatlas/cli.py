@@ -49,7 +49,9 @@ def main() -> NoReturn:
         where = f"{error.filename}: " if error.filename else ""
         click.echo(f"soloatlas: {where}{error.strerror or error}", err=True)
         code = 1
-    except MemoryError:
+    except (MemoryError, RuntimeError) as error:
+        if not isinstance(error, MemoryError) and "memory" not in str(error):
+            raise
         click.echo("soloatlas: out of memory; use a coarser --spacing or --set student.patch=[64,64,64]", err=True)
         code = 1
     sys.exit(code)
@@ -215,7 +217,7 @@ def _integers(context: click.Context, parameter: click.Parameter, value: str | N
     try:
         return tuple(int(part) for part in value.split(","))
     except ValueError:
-        raise InputError(f"--{parameter.name}: expected integers such as 1,3,4; got {value!r}") from None
+        raise InputError(f"{parameter.opts[-1]}: expected integers such as 1,3,4; got {value!r}") from None
 
 
 @cli.command()

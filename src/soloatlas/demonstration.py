@@ -27,8 +27,9 @@ def demonstrate(cohort: str, output: Path, seed: int, progress: Progress | None 
     Returns:
         What the command prints: the score table and where the report is.
     """
+    output = output / f"{cohort}-seed{seed}"
     study, origin, changes = _cohort(cohort, output, seed)
-    run = output / f"run-{cohort}"
+    run = output / "run"
     log.warning("%s", origin)
     pipeline.train(study, run, changes=changes, seed=seed, resume=(run / "run.json").exists(), progress=progress)
     rows = score_stages(run, study, output, progress)

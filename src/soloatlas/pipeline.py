@@ -5,12 +5,11 @@ Each verb of the command line is one function here; the Python API is these func
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from soloatlas.data.check import check_study
+from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
@@ -18,8 +17,6 @@ from soloatlas.settings import PRESETS, override
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
-
-log = logging.getLogger("soloatlas")
 
 
 def train(
@@ -59,11 +56,12 @@ def train(
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
     settings = override(module.preset(preset), changes)
+    module.validate(settings)
     run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume)
     if run.finished:
-        log.info("%s: already finished", output)
         return open_run(output).folder
-    refuse_bad_study(study)
+    findings = refuse_bad_study(study)  # before anything is written
+    run.start(findings)
     run.prepare(cache, progress)
     run.learn(progress)
     run.finish()
@@ -71,19 +69,18 @@ def train(
     return Path(output)
 
 
-def refuse_bad_study(study: Study) -> None:
-    """Log what `check` finds and stop at errors.
+def refuse_bad_study(study: Study) -> list[Finding]:
+    """What `check` finds, if there is no error among it.
 
     Raises:
         InputError: the study has an error; the first is named and the others are counted.
     """
     findings = check_study(study)
-    for finding in findings:
-        log.info("%s: %s: %s (%s)", finding.level, finding.where, finding.problem, finding.consequence)
     errors = [f for f in findings if f.level == "error"]
     if errors:
         more = f" (and {len(errors) - 1} more: run soloatlas check)" if len(errors) > 1 else ""
         raise InputError(f"{errors[0].where}: {errors[0].problem}; {errors[0].consequence}{more}")
+    return findings
 
 
 def segment(
@@ -115,7 +112,17 @@ def synthesise(run: str | Path, output: str | Path, device: str = "auto", progre
 
 
 def write_report(run: str | Path, evaluations: Iterable[str | Path] = ()) -> Path:
-    """Write the run's report.html anew, with evaluations of its segmentations (folders of `evaluate`)."""
-    from soloatlas.reporting import render_report
+    """Write the run's report.html anew, with evaluations of its segmentations (folders of `evaluate`).
 
-    return render_report(Path(run), [Path(folder) for folder in evaluations])
+    Without ``evaluations`` those of the last report are shown again.
+    """
+    from soloatlas.reporting import render_report
+    from soloatlas.runs import read_record, write_record
+
+    record = read_record(Path(run))
+    folders = [Path(folder).resolve() for folder in evaluations]
+    if folders:
+        write_record(Path(run), {**record, "evaluations": [str(folder) for folder in folders]})
+    else:
+        folders = [Path(folder) for folder in record.get("evaluations", []) if Path(folder).is_dir()]
+    return render_report(Path(run), folders)

@@ -2,7 +2,7 @@
 
 ``run.json`` (inputs with hashes, settings, versions, seed, device, command), ``atlas.nii.gz``,
 ``atlas_labels.nii.gz``, ``labels.json``, ``metrics.csv``, ``fields.csv``, ``samples.npz``, ``log.txt``,
-``weights.safetensors``, ``report.html``; while training, ``checkpoints/``.
+``weights.safetensors``, ``report.html``, ``checkpoints/`` (what --resume goes on from).
 """
 
 from __future__ import annotations

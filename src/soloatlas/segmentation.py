@@ -84,6 +84,8 @@ def segment_scans(
                 "output": target.name,
                 "similarity": round(prepared.score, 4),
                 "aligned": prepared.aligned,
+                # (4, 4): voxel of the working grid to voxel of the scan; saved fields lie on the working grid.
+                "working_to_scan": prepared.placement.matrix.round(8).tolist(),
                 "seconds": round(time.monotonic() - start, 2),
             }
         )

@@ -34,8 +34,11 @@ from soloatlas.runs import (
 from soloatlas.settings import to_dict
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch import nn
 
+    from soloatlas.data.check import Finding
     from soloatlas.material import Material
     from soloatlas.prepare import PreparedStudy
     from soloatlas.training import Progress, Session
@@ -68,7 +71,7 @@ class TrainingRun:
         seed: int,
         resume: bool,
     ) -> TrainingRun:
-        """Open the folder for a new run, or for one to go on with.
+        """Read what the folder holds; nothing is written yet.
 
         Raises:
             InputError: the folder holds a run and ``resume`` is off, or holds one of another request.
@@ -86,13 +89,16 @@ class TrainingRun:
                     "--resume, or choose another --output"
                 )
             record = old
-        run = cls(study, folder, method, settings, record)
-        if not run.finished:
-            folder.mkdir(parents=True, exist_ok=True)
-            write_record(folder, record)
-            _log_to(folder / "log.txt")
-            log.info("%s %s, preset %s, seed %d", method.METHOD.name, study.name, preset, seed)
-        return run
+        return cls(study, folder, method, settings, record)
+
+    def start(self, findings: Sequence[Finding]) -> None:
+        """Make the folder and its record, and log what `check` found."""
+        record = self.record
+        write_record(self.folder, record)
+        _log_to(self.folder / "log.txt")
+        log.info("%s: %s, preset %s, seed %d", self.study.name, record["method"], record["preset"], record["seed"])
+        for finding in findings:
+            log.info("%s: %s: %s (%s)", finding.level, finding.where, finding.problem, finding.consequence)
 
     @property
     def finished(self) -> bool:
@@ -154,14 +160,16 @@ class TrainingRun:
         from soloatlas.devices import free_memory
         from soloatlas.settings import merge
 
-        if "adapted" not in self.record and hasattr(self.method, "fit_to_memory"):
+        if not hasattr(self.method, "fit_to_memory"):
+            return
+        if "adapted" not in self.record:
             asked, room = to_dict(self.settings), free_memory(session.device)
             adapted = self.method.fit_to_memory(self.settings, material.shape, material.class_count, room)
-            self.record["adapted"] = to_dict(adapted) != asked
-            self.record["settings"] = to_dict(adapted)
+            self.record |= {"adapted": to_dict(adapted) != asked, "settings": to_dict(adapted)}
             if self.record["adapted"]:
                 log.warning("not enough memory for the whole grid: training on patches of %s", adapted.student.patch)
-        self.settings = merge(self.settings, self.record["settings"])
+        patch = {"student": {"patch": self.record["settings"]["student"]["patch"]}}
+        self.settings = merge(self.settings, patch) if self.record["adapted"] else self.settings
         write_record(self.folder, self.record)
 
     def _measure_fields(self, material: Material, session: Session) -> None:
@@ -234,7 +242,10 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         "unlabelled": [_input(path) for path in study.unlabelled],
     }
     plain = to_dict(settings)
-    asked = [method.METHOD.name, plain, seed, _hashes(inputs)]
+    # Where and how fast it is computed may change between two sittings of a run.
+    loop = {key: plain["loop"][key] for key in ("precision", "accumulate")}
+    names = file_sha256(study.label_names) if study.label_names else ""
+    asked = [method.METHOD.name, {**plain, "loop": loop}, seed, _hashes(inputs), names]
     return {
         "format": FORMAT,
         "state": "training",

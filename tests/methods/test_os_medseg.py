@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 
+from soloatlas.errors import InputError
 from soloatlas.methods import os_medseg
 from soloatlas.registration import PoolFields, predict_field, registration_network
 from soloatlas.settings import PRESETS, override
@@ -160,3 +161,24 @@ def test_a_grid_that_does_not_fit_is_trained_in_patches():
     assert len(patch) == 3 and all(32 <= n < 160 and n % 16 == 0 for n in patch)
     asked = override(settings, ["student.patch=[64,64,64]"])
     assert os_medseg.fit_to_memory(asked, (160, 192, 224), 36, 1e6) == asked
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("student.patch=[32]", "three multiples of 16"),
+        ("student.patch=[20,20,20]", "three multiples of 16"),
+        ("student.channels=[8,16]", "five widths"),
+        ("hint.levels=6", "levels 1 to 5"),
+        ("student.batch=0", "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused_up_front(change, message):
+    with pytest.raises(InputError, match=message):
+        os_medseg.validate(override(os_medseg.preset("quick"), [change]))
+
+
+def test_a_loss_without_terms_is_refused():
+    with pytest.raises(InputError, match="no other term"):
+        os_medseg.validate(override(os_medseg.preset("quick"), ["student.weight=0", "teacher=false"]))
+    os_medseg.validate(override(os_medseg.preset("quick"), ["student.weight=0"]))

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from soloatlas.errors import InputError
 from soloatlas.methods import Method
 from soloatlas.settings import Augment, Loop, Prepare, Registration, Segmenter
 
@@ -49,7 +50,7 @@ class Hint:
     """What draws the student's features to the teacher's (Eqs. 3-4)."""
 
     weight: float = 1.0  # lambda_hint (IV-C: 1 for OASIS and VerSe, 10 for BCV)
-    levels: int = 2  # feature levels counted from the output; "last two" (Fig. 7b)
+    levels: int = 2  # feature levels counted from the output, 0 to 5; "last two" (Fig. 7b)
     distance: Literal["cosine", "l2"] = "cosine"  # Table V
     mode: Literal["flat", "voxel", "flat_batch"] = "flat"  # one vector per sample; per voxel; per batch
     stop_gradient: bool = False  # true: the hint changes the student alone
@@ -118,8 +119,28 @@ def _quick() -> Settings:
         ),
         synthesis=Synthesis(appearance="histogram"),
         augment=Augment(),
-        student=Segmenter(dice=1.0, steps=900, batch=1, schedule="cosine"),
+        # On hippocampus dev scans 200 steps reach 0.790 at this rate, 0.746 at the paper's 1e-3.
+        student=Segmenter(dice=1.0, steps=900, batch=1, learning_rate=3e-3, schedule="cosine"),
     )
+
+
+def validate(settings: Settings) -> None:
+    """Refuse settings that cannot be trained, before anything is done.
+
+    Raises:
+        InputError: naming the setting and what it may be.
+    """
+    s, h, teacher = settings.student, settings.hint, settings.teacher
+    if s.patch and (len(s.patch) != 3 or any(n < 32 or n % 16 for n in s.patch)):
+        raise InputError(f"student.patch={list(s.patch)}: give three multiples of 16, each at least 32")
+    if len(s.channels) != 5 or len(settings.registration.channels) != 4:
+        raise InputError("student.channels takes five widths, registration.channels four")
+    if not 0 <= h.levels <= 5:
+        raise InputError(f"hint.levels={h.levels}: a network has levels 1 to 5; 0 leaves the hint out")
+    if min(s.batch, settings.registration.batch, settings.loop.accumulate, settings.loop.log_steps) < 1:
+        raise InputError("batch, loop.accumulate and loop.log_steps must be at least 1")
+    if not (s.weight or (teacher.enabled and (teacher.weight or (h.weight and h.levels)))):
+        raise InputError("student.weight=0: no other term of the loss is on; set one of its weights")
 
 
 def fit_to_memory(settings: Settings, shape: Sequence[int], classes: int, room: float) -> Settings:
@@ -335,7 +356,7 @@ def distillation_terms(
     reconstruction, guidance = teacher(real)
     if settings.teacher.weight and settings.teacher.schedule != "freeze":
         terms["reconstruction"] = reconstruction_error(real, reconstruction)
-    if settings.hint.weight:
+    if settings.hint.weight and settings.hint.levels:
         if settings.hint.stop_gradient:
             guidance = [level.detach() for level in guidance]
         ours, theirs = features[: settings.hint.levels], guidance[: settings.hint.levels]
