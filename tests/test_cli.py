@@ -14,7 +14,7 @@ import pytest
 
 from soloatlas.data.demo import simulate_cohort
 
-QUICK = ["--set", "registration.steps=120", "--set", "student.steps=110"]
+QUICK = ["--set", "registration.steps=120", "--set", "student.steps=220"]
 TINY = [
     "--set", "registration.steps=4", "--set", "registration.channels=[4,4,4,4]",
     "--set", "student.steps=6", "--set", "student.channels=[4,4,8,8,8]",
@@ -79,8 +79,8 @@ def test_train_segment_evaluate_for_real(trained, study, tmp_path):
         assert (trained / name).stat().st_size > 0, name
     student = dice_of(trained, study, tmp_path, "student")
     register = dice_of(trained, study, tmp_path, "register")
-    assert register["mean_dice"] > 0.70
-    assert student["mean_dice"] > 0.70
+    assert register["mean_dice"] > 0.75
+    assert student["mean_dice"] > 0.65
     assert set(student["cases"]) == {"test_01", "test_02"}
     assert set(student["cases"]["test_01"]["1"]) >= {"dice", "hd95_mm", "assd_mm"}
     record = json.loads((trained / "run.json").read_text())

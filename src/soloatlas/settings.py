@@ -30,7 +30,7 @@ class Prepare:
     align: Align = "affine"  # scans of one kind rarely share a frame; "none" for cohorts already aligned
     spacing: float | None = None  # mm, isotropic; None: the atlas's own spacing along each axis
     crop: Literal["body", "none"] = "body"
-    margin: float = 6.0  # mm kept around the body: room for scans larger than the atlas
+    margin: float = 6.0  # mm around the body, a fifth of it at most: room for scans larger than the atlas
     multiple: int = 16  # four halvings in every network
     normalise: Literal["percentile", "zscore", "window"] = "percentile"
     percentiles: tuple[float, float] = (0.5, 99.5)  # robust against a few bright voxels

@@ -118,9 +118,14 @@ def _quick() -> Settings:
             schedule="cosine",
         ),
         synthesis=Synthesis(appearance="histogram"),
-        augment=Augment(),
-        # On hippocampus dev scans 200 steps reach 0.790 at this rate, 0.746 at the paper's 1e-3.
-        student=Segmenter(dice=1.0, steps=900, batch=1, learning_rate=3e-3, schedule="cosine"),
+        # Half the default changes: scans are aligned to the atlas, and few steps learn less from rare poses.
+        # After 200 steps without teacher: 0.811 against 0.781 on the simulated cohort, equal on hippocampus dev.
+        augment=Augment(rotation=7.0, scale=0.08, shear=0.03, translation=0.025, elastic=1.5),
+        # On hippocampus dev scans 200 steps reach 0.799 at 6e-3, 0.790 at 3e-3, 0.746 at the paper's 1e-3.
+        student=Segmenter(dice=1.0, steps=900, batch=1, learning_rate=5e-3, schedule="cosine"),
+        # At the paper's weight of 1 the hint slows the first hundreds of steps: after 110 of them on the
+        # simulated cohort the student has a DSC of 0.38, with 0.1 it has 0.63, without teacher 0.64.
+        hint=Hint(weight=0.1),
     )
 
 
