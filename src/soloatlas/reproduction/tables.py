@@ -61,6 +61,7 @@ TABLES: dict[str, Table] = {
             Row("no teacher", ("teacher=false",)),
             Row("teacher stopped at the hint", ("hint.stop_gradient=true",)),
             Row("cosine at each voxel", ("hint.mode=voxel",)),
+            Row("hint weight 1, as in the paper", ("hint.weight=1.0",)),
             Row("nearest label warp", ("synthesis.label_warp=nearest",)),
             Row("atlas's own intensities", ("synthesis.appearance=none",)),
         ),
