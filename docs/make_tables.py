@@ -149,7 +149,7 @@ NONE_YET = "No results are recorded yet: `results/` holds no file written by `so
 
 
 def headline_results(root: Path | None = None) -> str:
-    """For each cohort the method and the warped atlas, test scans only."""
+    """For each cohort the method, the warped atlas and the peers, test scans only."""
     rows: list[list[str]] = []
     for path, record in records(root):
         if record["split"] != "test":
@@ -160,8 +160,21 @@ def headline_results(root: Path | None = None) -> str:
             cells = [record["cohort"], row["name"], str(record["scans"]), str(record["unlabelled"]), *_scores(row)]
             if cells not in [other[:-1] for other in rows]:
                 rows.append([*cells, f"[{Path(path).name}]({path})"])
+    rows += peers(root or ROOT)
     header = ["cohort", "row", "scans", "unlabelled", "seeds", "DSC", "HD95 mm", "recorded in"]
     return table(header, rows) if rows else NONE_YET
+
+
+def peers(root: Path) -> list[list[str]]:
+    """Rows of the peers that a script in benchmarks/ ran on the same test scans."""
+    rows = []
+    for path in sorted((root / "results").rglob("ants-syn.json")):
+        r = json.loads(path.read_text(encoding="utf-8"))
+        scores = [_number(r["mean_dice"], 3), _number(r["mean_hd95_mm"], 2)]
+        name = path.relative_to(root).as_posix()
+        row = [r["cohort"], "ANTs SyN, ANTsPy defaults, same atlas", str(len(r["case_dice"])), "0", "1", *scores]
+        rows.append([*row, f"[{path.name}]({name})"])
+    return sorted(rows)
 
 
 def _scores(row: dict[str, Any]) -> list[str]:
