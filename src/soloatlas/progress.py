@@ -35,6 +35,7 @@ def _bars() -> Iterator[Progress]:
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
+        TaskID,
         TextColumn,
         TimeElapsedColumn,
         TimeRemainingColumn,
@@ -50,27 +51,33 @@ def _bars() -> Iterator[Progress]:
         TextColumn("{task.fields[note]}"),
     )
     with Bars(*columns, console=Console(stderr=True)) as bars:
-        tasks: dict[str, object] = {}
+        tasks: dict[str, TaskID] = {}
 
         def progress(task: str, done: int, total: int, note: str = "") -> None:
             if task not in tasks:
                 tasks[task] = bars.add_task(task, total=total, note=note)
-            bars.update(tasks[task], completed=done, total=total, note=note)  # type: ignore[arg-type]
+            elif done <= bars.tasks[tasks[task]].completed:  # a task of the same name begins anew
+                bars.reset(tasks[task], total=total, note=note)
+            bars.update(tasks[task], completed=done, total=total, note=note)
 
         yield progress
 
 
 def _lines() -> Progress:
-    started: dict[str, float] = {}
+    began: dict[str, tuple[float, int]] = {}  # time and count when this round of the task was first heard of
+    last: dict[str, int] = {}
     told: dict[str, float] = {}
 
     def progress(task: str, done: int, total: int, note: str = "") -> None:
         now = time.monotonic()
-        started.setdefault(task, now)
-        if done < total and now - told.get(task, started[task]) < QUIET_SECONDS:
+        if done <= last.get(task, -1) or task not in began:  # a task of the same name begins anew
+            began[task], told[task] = (now, done), now
+        last[task] = done
+        start, count = began[task]
+        if done < total and now - told[task] < QUIET_SECONDS:
             return
         told[task] = now
-        left = (now - started[task]) * (total - done) / max(done, 1)
+        left = (now - start) * (total - done) / max(done - count, 1)
         print(f"{task}: {done}/{total}, {left:.0f} s left {note}".rstrip(), file=sys.stderr, flush=True)
 
     return progress
