@@ -126,7 +126,7 @@ def test_a_saved_field_warps_the_atlas_in_simpleitk_as_it_does_here(tiny, study,
     from soloatlas.segmentation import Wishes, Worker
 
     opened = open_run(tiny)
-    write_volume(tmp_path / "atlas.nii.gz", Worker(opened, Wishes()).atlas.image, opened.working)
+    write_volume(tmp_path / "atlas.nii.gz", Worker(opened, Wishes()).atlas_image[0, 0].numpy(), opened.working)
     atlas = SimpleITK.ReadImage(str(tmp_path / "atlas.nii.gz"))
     warped = SimpleITK.Resample(atlas, made, transform, SimpleITK.sitkLinear, 0.0)
     ours, theirs = SimpleITK.GetArrayFromImage(made), SimpleITK.GetArrayFromImage(warped)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from soloatlas import pipeline
 from soloatlas.evaluation import evaluate
 from soloatlas.reporting.overview import draw_overview
-from soloatlas.tables import number, text_table
+from soloatlas.tables import METRICS, mean_scores, text_table
 
 if TYPE_CHECKING:
     from soloatlas.data.study import Study
@@ -37,7 +37,7 @@ def demonstrate(cohort: str, output: Path, seed: int, progress: Progress | None 
     pipeline.write_report(run, [output / "scores-register", output / "scores-student"])
     scan = study.test_images[0]
     picture = draw_overview(run, scan, output / "segmentations-student" / scan.name, output / "overview.png")
-    table = text_table(["what", "DSC", "HD95 mm", "ASSD mm", "NSD"], rows)
+    table = text_table(["what", *METRICS], rows)
     return f"{origin}\n\n{table}\n\npicture: {picture.resolve()}\nreport: {(run / 'report.html').resolve()}"
 
 
@@ -48,8 +48,7 @@ def score_stages(run: Path, study: Study, output: Path, progress: Progress | Non
         folder = output / f"segmentations-{stage}"
         pipeline.segment(run, study.test_images, folder, stage, progress=progress)
         result = evaluate(folder, study.test_labels, output / f"scores-{stage}", label_names=study.label_names)
-        metrics = (("dice", 3), ("hd95_mm", 2), ("assd_mm", 2), ("nsd", 3))
-        rows.append([name, *(number(result[f"mean_{m}"], digits) for m, digits in metrics)])
+        rows.append([name, *mean_scores(result)])
     return rows
 
 

@@ -7,6 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -129,19 +130,11 @@ class Worker:
     """The networks of a run, loaded once, and the atlas on the working grid."""
 
     def __init__(self, run: Run, wishes: Wishes, device: str = "auto") -> None:
-        import torch
-
         from soloatlas.devices import choose_device
         from soloatlas.training import Session
 
         self.run, self.wishes = run, wishes
         self.session: Session = Session(run.folder, run.record["seed"], choose_device(device), run.settings.loop)
-        self.atlas = prepare_scan(run.atlas, run.atlas, run.working, run.settings.prepare)
-        classes = run.table.encode(run.atlas_labels.array)
-        placement = place(run.atlas_labels.grid, run.working)
-        prepared = prepare_labels(classes, placement, run.table.classes).astype(np.int16)
-        self.atlas_image = self.tensor(self.atlas.image)
-        self.atlas_classes = torch.from_numpy(prepared)[None, None].to(self.session.device)
 
         def load(name: str) -> dict[str, Tensor]:
             return load_weights(run.folder, name)
@@ -151,6 +144,23 @@ class Worker:
             self.register = run.method.registrar(run.settings, load, self.session)
         if wishes.stage == "student":
             self.student = run.method.segmenter(run.settings, load, run.table.classes, self.session)
+
+    # Only registering needs the atlas on the working grid; the student alone does without.
+    @cached_property
+    def atlas_image(self) -> Tensor:
+        """The prepared atlas, (1, 1, x, y, z) on the device."""
+        run = self.run
+        return self.tensor(prepare_scan(run.atlas, run.atlas, run.working, run.settings.prepare).image)
+
+    @cached_property
+    def atlas_classes(self) -> Tensor:
+        """Its class map, (1, 1, x, y, z) int16 on the device."""
+        import torch
+
+        run = self.run
+        classes = run.table.encode(run.atlas_labels.array)
+        prepared = prepare_labels(classes, place(run.atlas_labels.grid, run.working), run.table.classes)
+        return torch.from_numpy(prepared.astype(np.int16))[None, None].to(self.session.device)
 
     def tensor(self, image: np.ndarray) -> Tensor:
         """A prepared (x, y, z) image as (1, 1, x, y, z) on the device."""

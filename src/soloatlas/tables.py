@@ -22,22 +22,20 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+METRICS = ("DSC", "HD95 mm", "ASSD mm", "NSD")
+
+
+def mean_scores(result: dict[str, Any]) -> list[str]:
+    """The means of metrics.json in the order of `METRICS`, as printed."""
+    return [number(result[f"mean_{m}"], d) for m, d in (("dice", 3), ("hd95_mm", 2), ("assd_mm", 2), ("nsd", 3))]
+
+
 def score_table(result: dict[str, Any]) -> str:
     """The table `evaluate` prints: a row per structure, then the mean over cases.
 
     Args:
         result: content of metrics.json.
     """
-    rows = [
-        [
-            label.get("name", value),
-            number(label.get("mean_dice")),
-            number(label.get("mean_hd95_mm"), 2),
-            number(label.get("mean_assd_mm"), 2),
-            number(label.get("mean_nsd")),
-        ]
-        for value, label in result["labels"].items()
-    ]
-    mean = [number(result[f"mean_{m}"], d) for m, d in (("dice", 3), ("hd95_mm", 2), ("assd_mm", 2), ("nsd", 3))]
-    rows.append([f"mean over {len(result['cases'])} cases", *mean])
-    return text_table(["structure", "DSC", "HD95 mm", "ASSD mm", "NSD"], rows)
+    rows = [[label.get("name", value), *mean_scores(label)] for value, label in result["labels"].items()]
+    rows.append([f"mean over {len(result['cases'])} cases", *mean_scores(result)])
+    return text_table(["structure", *METRICS], rows)

@@ -14,8 +14,10 @@ import numpy as np
 from soloatlas.atomic import write_json
 from soloatlas.data.cohorts import shared_cohort
 from soloatlas.errors import InputError
+from soloatlas.methods import load_method
 from soloatlas.reproduction.tables import TABLES, Row, Table
 from soloatlas.runs import command_line, machine, read_record, versions
+from soloatlas.settings import override, to_dict
 from soloatlas.tables import number, text_table
 
 Split = Literal["dev", "test"]
@@ -116,11 +118,13 @@ def run_and_score(
     from soloatlas import pipeline
     from soloatlas.evaluation import evaluate
 
-    folder = Path("runs") / cohort / f"{_digest(method, changes)}-seed{seed}"
-    finished = (folder / "run.json").exists()
-    if not finished:
-        share_registration(method, folder, changes, seed)
-    pipeline.train(study, folder, method, "quick", changes, seed, resume=finished, progress=progress)
+    settings = to_dict(override(load_method(method).preset("quick"), changes))
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    folder = Path("runs") / cohort / f"{method}-{digest}-seed{seed}"
+    begun = (folder / "run.json").exists()
+    if not begun:
+        share_registration(folder, settings, seed)
+    pipeline.train(study, folder, method, "quick", changes, seed, resume=begun, progress=progress)
     segmentations = folder / f"{split}-{stage}"
     rule = COHORTS[cohort]
     if not (segmentations / "segment.json").exists():
@@ -150,29 +154,17 @@ def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str
     }
 
 
-def _digest(method: str, changes: Sequence[str]) -> str:
-    from soloatlas.methods import load_method
-    from soloatlas.settings import override, to_dict
-
-    settings = to_dict(override(load_method(method).preset("quick"), changes))
-    return method + "-" + hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
-
-
-def share_registration(method: str, folder: Path, changes: Sequence[str], seed: int) -> None:
+def share_registration(folder: Path, settings: dict[str, Any], seed: int) -> None:
     """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
 
     Rows that differ after the registration then compare students on the very same synthetic pairs.
     """
-    from soloatlas.methods import load_method
-    from soloatlas.settings import override, to_dict
-
-    wanted = to_dict(override(load_method(method).preset("quick"), changes))
     for other in sorted(folder.parent.glob(f"*-seed{seed}")):
         trained = other / "checkpoints" / "register.safetensors"
         if other == folder or not trained.exists():
             continue
         found = read_record(other)
-        same = all(found["settings"].get(k) == wanted.get(k) for k in ("registration", "prepare", "loop"))
+        same = all(found["settings"].get(k) == settings.get(k) for k in ("registration", "prepare", "loop"))
         if found["state"] == "finished" and same:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(trained, folder / "checkpoints" / "register.safetensors")
