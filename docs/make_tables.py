@@ -11,6 +11,7 @@ import json
 import sys
 import typing
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -91,12 +92,24 @@ MEANING = {
     "teacher.enabled": "train the teacher at all; `--set teacher=false` for short",
     "teacher.schedule": "joint: with the student; pretrain: first alone, then joint; freeze: first alone, then fixed",
     "teacher.weight": "weight of the reconstruction, Eq. 10",
+    "teacher.every": "steps between visits of the teacher; `quick` saves time, the student makes more steps",
     "teacher.head": "linear: block and 1x1x1 convolution; paper: Fig. 3's normalised output",
     "hint.weight": "weight of the hint, Eqs. 3-4",
     "hint.levels": "feature levels compared, counted from the output, 1 to 5",
     "hint.distance": "cosine (Eq. 4) or l2 (Table V)",
     "hint.mode": "what one feature vector is: a scan's map, a voxel's channels, the batch's map",
     "hint.stop_gradient": "the hint changes the student alone",
+    "adversary.enabled": "train a discriminator; `--set adversary=false` for short",
+    "adversary.weight": "weight of the adversarial term, Eq. 4",
+    "adversary.form": "least-squares, or Eq. 4 as printed (behind a sigmoid)",
+    "adversary.channels": "filters of the discriminator",
+    "cycle.enabled": "train the way back; `--set cycle=false` for short",
+    "cycle.image": "lambda_1, weight of the image cycle, Eq. 7",
+    "cycle.transformation": "lambda_2, weight of the transformation's consistency, Eq. 8",
+    "cycle.anatomy": "lambda_2, weight of the labels' cycle, Eq. 9",
+    "cycle.difference": "lambda_2, weight of the labels' difference, Eq. 10",
+    "cycle.average": "how Eq. 9 combines classes: mean of their losses, or pooled within the fraction",
+    "cycle.background": "count the background as a class in Eqs. 9 and 10",
     "loop.device": "where networks are trained; `--device` for short",
     "loop.precision": "autocast type",
     "loop.accumulate": "batches per optimiser step",
@@ -145,6 +158,9 @@ def records(root: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
+# Columns of a recorded table: title and digits.
+DIGITS = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
+
 NONE_YET = "No results are recorded yet: `results/` holds no file written by `soloatlas reproduce`."
 
 
@@ -155,7 +171,7 @@ def headline_results(root: Path | None = None) -> str:
         if record["split"] != "test":
             continue
         for row in record["rows"]:
-            if row["name"] != record["reference"] and row["stage"] != "register":
+            if not row.get("headline"):
                 continue
             cells = [record["cohort"], row["name"], str(record["scans"]), str(record["unlabelled"]), *_scores(row)]
             if cells not in [other[:-1] for other in rows]:
@@ -193,13 +209,16 @@ def all_results(root: Path | None = None) -> str:
 
 def _record(path: str, record: dict[str, Any]) -> str:
     rows = []
+    measures = record.get("measures", ["dice", "hd95_mm"])
     for row in record["rows"]:
         apart, ends = row["minus_reference"]["dice"], row["minus_reference"]["ci95"]
         between = f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
-        published = [_number(row["published"]["dice"], 3), _number(row["published"]["hd95_mm"], 2)]
         changes = ", ".join(f"`{c}`" for c in row["changes"]) or "-"
-        rows.append([row["name"], changes, *_scores(row), f"{apart:+.3f}{between}", *published])
+        ours = [_number(row[m], DIGITS[m][1]) for m in measures]
+        published = [_number(row["published"][m], DIGITS[m][1]) for m in measures]
+        rows.append([row["name"], changes, str(len(row["runs"])), *ours, f"{apart:+.3f}{between}", *published])
     every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
+    titles = [DIGITS[m][0] for m in measures]
     return (
         f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
         f"{record['title']} ({record['source']}). {record['scans']} scans scored, {record['unlabelled']} unlabelled, "
@@ -207,28 +226,49 @@ def _record(path: str, record: dict[str, Any]) -> str:
         f"of the paper on {record['published_on']}. Difference from: {record['reference']}, "
         f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
         + table(
-            ["row", "settings", "seeds", "DSC", "HD95 mm", "DSC minus reference", "published DSC", "published HD95"],
+            ["row", "settings", "seeds", *titles, "DSC minus reference", *(f"published {t}" for t in titles)],
             rows,
         )
     )
 
 
 def settings_tables() -> str:
-    """Every setting of os-medseg with its value in each preset."""
-    from soloatlas.methods.os_medseg import Settings, preset
+    """Every setting of every method with its value in each preset.
+
+    The first method's are given in full; of another's, those it has alone and those whose values differ.
+    """
+    from soloatlas.methods import available_methods, load_method
     from soloatlas.settings import PRESETS, describe
 
-    values = [dict(describe(preset(name))) for name in PRESETS]
-    hints = typing.get_type_hints(Settings)
+    names = sorted(available_methods(), key=lambda name: (name != "os-medseg", name))
+    full = [dict(describe(load_method(names[0]).preset(preset))) for preset in PRESETS]
+    parts = []
+    for name in names:
+        module = load_method(name)
+        values = [dict(describe(module.preset(preset))) for preset in PRESETS]
+        alike = [
+            key for key in values[0] if name != names[0] and [v[key] for v in values] == [f.get(key) for f in full]
+        ]
+        parts.append(f"## {name}\n\n{_sections(typing.get_type_hints(module.Settings), values, alike)}")
+    return "\n\n".join(parts)
+
+
+def _sections(hints: dict[str, Any], values: Sequence[dict[str, Any]], left_out: Sequence[str]) -> str:
+    """A table of settings for each section; those ``left_out`` are only mentioned."""
+    from soloatlas.settings import PRESETS
+
     parts = []
     for section, kind in hints.items():
         types = typing.get_type_hints(kind)
-        rows = []
-        for key in (k for k in values[0] if k.startswith(f"{section}.")):
-            shown = [_value(v[key]) for v in values]
-            rows.append([f"`{key}`", _kind(types[key.partition(".")[2]]), MEANING[key], *shown])
-        header = ["setting", "values", "what it does", *PRESETS]
-        parts.append(f"### {section}\n\n{table(header, rows)}")
+        keys = [k for k in values[0] if k.startswith(f"{section}.") and k not in left_out]
+        rows = [
+            [f"`{k}`", _kind(types[k.partition(".")[2]]), MEANING[k], *(_value(v[k]) for v in values)] for k in keys
+        ]
+        if rows:
+            parts.append(f"### {section}\n\n{table(['setting', 'values', 'what it does', *PRESETS], rows)}")
+    if left_out:
+        sections = ", ".join(f"`{s}`" for s in dict.fromkeys(k.partition(".")[0] for k in left_out))
+        parts.append(f"All others of {sections} are as above.")
     return "\n\n".join(parts)
 
 
@@ -315,12 +355,12 @@ def table_rows() -> str:
                 row.name,
                 ", ".join(f"`{c}`" for c in row.changes) or "none",
                 "`segment --stage register`" if row.stage == "register" else "student",
-                _number(row.published[0], 3),
-                _number(row.published[1], 2),
+                *(_number(value, DIGITS[m][1]) for m, value in zip_longest(one.measures, row.published)),
             ]
             for row in one.rows
         ]
-        header = ["row", "settings", "what is scored", f"DSC, {one.published_on}", f"HD95 mm, {one.published_on}"]
+        published = [f"{DIGITS[m][0]}, {one.published_on}" for m in one.measures]
+        header = ["row", "settings", "what is scored", *published]
         parts.append(f"**`{key}`: {one.title}** ({one.source})\n\n{table(header, rows)}")
     return "\n\n".join(parts)
 

@@ -18,7 +18,7 @@ from soloatlas.cli import cli
 from soloatlas.data.demo import simulate_cohort
 from soloatlas.data.study import read_study
 from soloatlas.errors import InputError
-from soloatlas.methods.os_medseg import preset
+from soloatlas.methods import available_methods, load_method
 from soloatlas.settings import describe, override
 
 ROOT = Path(__file__).parents[1]
@@ -202,7 +202,8 @@ def test_made_parts_are_those_that_the_script_makes():
 
 
 def test_every_setting_has_a_meaning_and_no_meaning_is_left_over():
-    assert set(make_tables.MEANING) == {key for key, _ in describe(preset("quick"))}
+    every = [load_method(name).preset("quick") for name in available_methods()]
+    assert set(make_tables.MEANING) == {key for settings in every for key, _ in describe(settings)}
 
 
 def test_installed_methods_are_not_called_missing():
@@ -218,12 +219,14 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
         "id": "os-medseg:table-3", "title": "T", "source": "S", "published_on": "OASIS", "cohort": "hippocampus",
         "split": "test", "scans": 40, "unlabelled": 100, "seeds": [0, 1], "changes": [], "reference": "ours",
         "rows": [
-            {"name": "base", "changes": [], "stage": "register", "runs": [{}, {}], "dice": 0.7311, "hd95_mm": 2.5,
+            {"name": "base", "headline": True, "changes": [],
+             "stage": "register", "runs": [{}, {}], "dice": 0.7311, "hd95_mm": 2.5,
              "published": {"dice": 0.799, "hd95_mm": 3.214}, "minus_reference": {"dice": -0.1, "ci95": [-0.2, -0.05]}},
             {"name": "other", "changes": ["teacher=false"], "stage": "student", "runs": [{}], "dice": 0.8,
              "hd95_mm": 2.0, "published": {"dice": None, "hd95_mm": None},
              "minus_reference": {"dice": 0.0, "ci95": None}},
-            {"name": "ours", "changes": [], "stage": "student", "runs": [{}, {}], "dice": 0.8266, "hd95_mm": 1.444,
+            {"name": "ours", "headline": True, "changes": [],
+             "stage": "student", "runs": [{}, {}], "dice": 0.8266, "hd95_mm": 1.444,
              "published": {"dice": 0.854, "hd95_mm": 1.716}, "minus_reference": {"dice": 0.0, "ci95": [0.0, 0.0]}},
         ],
     }  # fmt: skip
@@ -241,11 +244,17 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
 
 @every_page
 def test_settings_that_pages_name_exist_and_take_their_values(page):
-    sections = {key.partition(".")[0] for key, _ in describe(preset("quick"))}
-    known = {key for key, _ in describe(preset("quick"))}
+    presets = [load_method(name).preset("quick") for name in available_methods()]
+    keys = [{key for key, _ in describe(settings)} for settings in presets]
+    known = set().union(*keys)
+    sections = {key.partition(".")[0] for key in known}
     for word in code_words(page):
         if re.fullmatch(rf"({'|'.join(sections)})(\.\w+)?=\S+", word):
-            override(preset("quick"), [word])
+            name = word.partition("=")[0]
+            takers = [s for s, own in zip(presets, keys, strict=True) if name in own or f"{name}.enabled" in own]
+            assert takers, word
+            for settings in takers:
+                override(settings, [word])
         elif re.fullmatch(rf"({'|'.join(sections)})\.\w+", word) and word not in known:
             assert resolves(word), word
 
@@ -271,7 +280,7 @@ def resolves(name):
 @every_page
 def test_functions_that_pages_name_exist(page):
     modules = {p.stem for p in SOURCE.iterdir() if p.suffix == ".py" or p.is_dir()} - {"__init__", "__pycache__"}
-    known = {key for key, _ in describe(preset("quick"))}
+    known = {key for name in available_methods() for key, _ in describe(load_method(name).preset("quick"))}
     endings = (".py", ".json", ".csv", ".safetensors", ".html", ".txt", ".npz", ".gz", ".md")
     for word in code_words(page):
         if re.fullmatch(r"[a-z_]+(\.\w+)+", word) and word.split(".")[0] in modules and word not in known:
@@ -344,6 +353,6 @@ def test_the_files_that_a_run_leaves_are_described(workplace, run_folder):
 
 def test_an_unknown_setting_would_be_found_here():
     with pytest.raises(InputError):
-        override(preset("quick"), ["hint.strength=1"])
+        override(load_method("os-medseg").preset("quick"), ["hint.strength=1"])
     assert resolves("fields.warp") and resolves("losses.similarity.mutual_information")
     assert not resolves("fields.wrap") and not resolves("losses.nothing.here")

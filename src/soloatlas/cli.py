@@ -168,9 +168,8 @@ def _study(
 @click.option(
     "--stage",
     type=click.Choice(["student", "register"]),
-    default="student",
-    show_default=True,
-    help="register: the atlas's labels warped, nothing more.",
+    default=None,
+    help="student, or register: the atlas's labels warped, nothing more. [default: what the method ends with]",
 )
 @click.option("--save-fields", is_flag=True, help="Also displacement fields (ITK, mm) and Jacobians.")
 @click.option("--save-probabilities", is_flag=True, help="Also one probability map per structure.")
@@ -182,7 +181,7 @@ def segment(
     run: Path,
     inputs: tuple[Path, ...],
     output: Path,
-    stage: str,
+    stage: str | None,
     save_fields: bool,
     save_probabilities: bool,
     flip: bool,
@@ -193,7 +192,7 @@ def segment(
     """Segment scans (files or folders) with a finished RUN, each on its own grid."""
     from soloatlas import pipeline
 
-    wishes = (stage, save_fields, save_probabilities, flip, largest_component)
+    wishes = (stage or "", save_fields, save_probabilities, flip, largest_component)
     pipeline.segment(run, inputs, output, *wishes, device=device, progress=progress)
     click.echo(f"segmentations: {output}\nvolumes: {output / 'volumes.csv'}")
 
@@ -288,7 +287,7 @@ def check(study: Path, as_json: bool, progress: Any) -> None:
 
 @cli.command("choose-atlas")
 @click.argument("scans", type=FOLDER)
-@click.option("--by", type=click.Choice(["ncc"]), default="ncc", show_default=True)
+@click.option("--by", type=click.Choice(["ncc", "average"]), default="ncc", show_default=True)
 @click.option("--transductive", type=FOLDER, metavar="TEST", help="The paper's form: similarity to these test scans.")
 @click.option("--json", "as_json", is_flag=True)
 @_watched
@@ -296,14 +295,18 @@ def choose_atlas(scans: Path, by: str, transductive: Path | None, as_json: bool,
     """Rank SCANS by how like the others they are: the first is the one to label."""
     from soloatlas.data.files import list_scans
     from soloatlas.prepare import choose_atlas as rank
+    from soloatlas.prepare import closest_to_average
     from soloatlas.progress import counting
 
-    ranking = rank(
-        list_scans(scans),
-        transductive=list_scans(transductive) if transductive else (),
-        progress=counting(progress, "choose-atlas"),
-    )
-    rule = "mean NCC to the test scans (transductive)" if transductive else "mean NCC to the other scans"
+    watch = counting(progress, "choose-atlas")
+    if by == "average":
+        if transductive:
+            raise InputError("--by average looks at SCANS alone; leave out --transductive")
+        ranking, rule = closest_to_average(list_scans(scans), progress=watch), "NCC to the mean of the other scans"
+    else:
+        tests = list_scans(transductive) if transductive else ()
+        ranking = rank(list_scans(scans), transductive=tests, progress=watch)
+        rule = "mean NCC to the test scans (transductive)" if transductive else "mean NCC to the other scans"
     if as_json:
         rows = [{"scan": name, "ncc": round(score, 5)} for name, score in ranking]
         click.echo(json.dumps({"rule": rule, "ranking": rows}, indent=1))

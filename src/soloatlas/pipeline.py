@@ -87,7 +87,7 @@ def segment(
     run: str | Path,
     inputs: Iterable[str | Path],
     output: str | Path,
-    stage: str = "student",
+    stage: str = "",
     save_fields: bool = False,
     save_probabilities: bool = False,
     flip: bool = False,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -16,14 +16,23 @@ if TYPE_CHECKING:
     from soloatlas.prepare import PreparedStudy
 
 
+Register = Callable[["Tensor", "Tensor"], "Tensor"]  # (moving, fixed) to the field on fixed's grid
+
+
 def describe_field(
-    material: Material, item: int, register: Callable[[Tensor, Tensor], Tensor]
+    material: Material, item: int, register: Register, reverse: Register | None = None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Measures of the field to one scan of the pool, and its pair as small arrays.
 
+    Args:
+        material: the prepared study; ``item`` one of its pool.
+        register: finds the field from the atlas to a scan.
+        reverse: finds the field from the warped atlas back to the atlas, for methods that learn one.
+
     Returns:
         (row, pair): folding in % of voxels, SDlogJ, mean displacement in mm, local correlation with the
-        scan before and after; and ``real``, ``synthetic`` (uint8, 0-255), ``classes`` (int16) and
+        scan before and after, and with ``reverse`` how far a voxel ends from home (mean, mm, over voxels
+        that stay within the grid); and ``real``, ``synthetic`` (uint8, 0-255), ``classes`` (int16) and
         ``jacobian`` (float16), each (x, y, z).
     """
     import torch
@@ -43,6 +52,8 @@ def describe_field(
             "similarity_before": -float(local_cross_correlation(scan, material.atlas)),
             "similarity_after": -float(local_cross_correlation(scan, warped)),
         }
+        if reverse:
+            row["inverse_error_mm"] = _inverse_error(field, reverse(warped, material.atlas), material.spacing)
         pair = {
             "real": _bytes(scan),
             "synthetic": _bytes(warped),
@@ -50,6 +61,17 @@ def describe_field(
             "jacobian": fields.jacobian_determinant(field)[0].half().cpu().numpy(),
         }
     return {k: round(v, 5) for k, v in row.items()}, pair
+
+
+def _inverse_error(forward: Tensor, backward: Tensor, spacing: Sequence[float]) -> float:
+    import torch
+
+    from soloatlas.losses.cycle import inverse_residual, stays_inside
+
+    mm = torch.tensor(tuple(spacing), device=forward.device).view(1, 3, 1, 1, 1)
+    length = (inverse_residual(forward, backward) * mm).norm(dim=1, keepdim=True)
+    inside = stays_inside(forward)
+    return float((length * inside).sum() / inside.sum().clamp(min=1))
 
 
 def _bytes(image: Tensor) -> np.ndarray:

@@ -19,9 +19,11 @@ from soloatlas.settings import Registration
 from soloatlas.training import Session, Stage, fit, steps_of
 
 
-def registration_network(settings: Registration, seed: int, device: torch.device) -> nn.Module:
-    """The network named in the settings, with weights drawn from ``seed``."""
-    with seeded_modules(seed, "registration"):
+def registration_network(
+    settings: Registration, seed: int, device: torch.device, purpose: str = "registration"
+) -> nn.Module:
+    """The network named in the settings, with weights drawn from ``seed`` for this ``purpose``."""
+    with seeded_modules(seed, purpose):
         network = build(settings.network, channels=settings.channels, half_resolution=settings.half_resolution)
     return network.to(device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
@@ -51,7 +53,7 @@ def registration_terms(
         terms["similarity"] = mutual_information(scans, warped, settings.bins)
     smoothness = diffusion if settings.smoothness == "diffusion" else bending_energy
     terms["smoothness"] = smoothness(output.field.float())
-    if settings.beta and output.fixed_features is not None:
+    if settings.beta and output.fixed_features is not None and output.moving_features is not None:
         terms["contrast"] = contrastive(output.fixed_features, output.moving_features, settings.temperature)
     return terms
 

@@ -6,9 +6,10 @@ import csv
 import logging
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
+from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -34,14 +35,15 @@ class Wishes:
     """What a user may ask of `segment` beyond the labels.
 
     Attributes:
-        stage: ``student``, or ``register``: the atlas's labels warped and nothing more.
+        stage: ``student``, or ``register``: the atlas's labels warped and nothing more; empty for what the
+            method ends with.
         fields: also write each scan's displacement field (ITK convention, mm) and its Jacobian determinant.
         probabilities: also write each structure's probability.
         flip: average with the mirrored scan (every side must be declared).
         largest_component: keep the largest piece of each structure.
     """
 
-    stage: str = "student"
+    stage: str = ""
     fields: bool = False
     probabilities: bool = False
     flip: bool = False
@@ -65,6 +67,7 @@ def segment_scans(
         InputError: an input is missing or unreadable, or the wishes do not fit the method or its labels.
     """
     scans = find_scans(inputs)
+    wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
     worker = Worker(run, wishes, device)
     rows, cases = [], []
@@ -101,10 +104,17 @@ def segment_scans(
     return output
 
 
+def result_stage(method: ModuleType) -> str:
+    """What a method ends with: its ``student``, or the atlas's labels warped (``register``)."""
+    return "student" if hasattr(method, "segmenter") else "register"
+
+
 def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> None:
     """Refuse wishes that cannot be met before any work is done."""
     if wishes.stage not in ("student", "register"):
         raise InputError(f"--stage {wishes.stage}: not one of student, register")
+    if wishes.stage == "student" and not hasattr(run.method, "segmenter"):
+        raise InputError(f"{run.folder}: {run.record['method']} has no student; leave out --stage")
     needs_fields = wishes.stage == "register" or wishes.fields
     if needs_fields and not hasattr(run.method, "registrar"):
         raise InputError(f"{run.folder}: {run.record['method']} does not register; leave out --stage and fields")

@@ -1,7 +1,8 @@
 """The only training loop: precision, accumulation, checkpoints, exact resume, progress, named loss terms.
 
-A method describes what is learnt as a `Stage`; `fit` does the rest. References: Adam (Kingma 2015), mixed
-precision with loss scaling (Micikevicius 2018).
+A method describes what is learnt as a `Stage`; `fit` does the rest. Networks that play against each other
+take turns (`Rival`). References: Adam (Kingma 2015), mixed precision with loss scaling (Micikevicius 2018),
+alternating adversarial steps (Goodfellow 2014).
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import csv
 import math
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, Protocol
@@ -23,6 +24,8 @@ from soloatlas.errors import RunError
 from soloatlas.randomness import visiting_order
 from soloatlas.settings import Loop
 
+Terms = dict[str, Tensor]
+
 
 class Progress(Protocol):
     """Where long work tells how far it is."""
@@ -32,27 +35,44 @@ class Progress(Protocol):
 
 
 @dataclass(frozen=True)
+class Rival:
+    """Networks that play against those of a stage: at every batch they take their step first.
+
+    Attributes:
+        networks: trained together.
+        weights: factors of the terms that they minimise.
+    """
+
+    networks: Mapping[str, nn.Module]
+    weights: Mapping[str, float]
+
+
+@dataclass(frozen=True)
 class Stage:
     """One thing to learn.
 
     Attributes:
         name: names the checkpoint and the rows of metrics.csv.
         networks: trained together; named, so that their weights can be found again.
-        objective: (step, items of the pool) -> loss terms by name, unweighted scalars.
+        objective: (step, items of the pool) -> loss terms by name, unweighted scalars; with a ``rival`` it
+            is a generator that yields the rival's terms and, once the rival has stepped, the stage's own.
         weights: factor of each term in the sum that is minimised; terms without one are only logged.
         items: size of the pool that steps visit.
-        steps, batch, learning_rate, schedule: of the optimiser (Adam).
+        steps, batch, learning_rate, schedule, betas: of the optimiser (Adam).
+        rival: who plays against these networks.
     """
 
     name: str
     networks: Mapping[str, nn.Module]
-    objective: Callable[[int, Sequence[int]], dict[str, Tensor]]
+    objective: Callable[[int, Sequence[int]], Terms | Iterator[Terms]]
     weights: Mapping[str, float]
     items: int
     steps: int
     batch: int
     learning_rate: float
     schedule: Literal["constant", "cosine"] = "constant"
+    betas: tuple[float, float] = (0.9, 0.999)
+    rival: Rival | None = None
 
 
 def steps_of(steps: int, epochs: int, items: int, batch: int) -> int:
@@ -82,27 +102,31 @@ def fit(stage: Stage, session: Session) -> None:
     """
     loop, folder, seed, device = session.loop, session.folder, session.seed, session.device
     precision = choose_precision(loop.precision, device)
-    modules = nn.ModuleDict(dict(stage.networks)).train()
-    optimiser = torch.optim.Adam(modules.parameters(), lr=stage.learning_rate)
+    players = _players(stage)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     log = MetricsLog(folder / "metrics.csv", stage.name)
     checkpoint = folder / "checkpoints" / f"{stage.name}.safetensors"
-    start = load_checkpoint(checkpoint, modules, optimiser, scaler)
+    start = load_checkpoint(checkpoint, players, scaler)
     log.forget_after(start)
     saved = time.monotonic()
     for step in range(start, stage.steps):
-        for group in optimiser.param_groups:
-            group["lr"] = stage.learning_rate * _rate(stage.schedule, step, stage.steps)
-        optimiser.zero_grad(set_to_none=True)
+        rate = stage.learning_rate * _rate(stage.schedule, step, stage.steps)
+        for player in players:
+            player.begin(rate)
         for part in range(loop.accumulate):
-            visit = (step * loop.accumulate + part) * stage.batch
-            items = visiting_order(seed, stage.name, stage.items, visit, stage.batch)
-            with autocast(device, precision):
-                terms = stage.objective(step * loop.accumulate + part, items)
-            total = _weighted_sum(terms, stage.weights)
+            batch = step * loop.accumulate + part
+            items = visiting_order(seed, stage.name, stage.items, batch * stage.batch, stage.batch)
+            turns = _turns(stage, batch, items)
+            for rival in players[:-1]:
+                rival.modules.requires_grad_(True)
+                terms, total = _take_turn(turns, rival, device, precision)
+                scaler.scale(total).backward()
+                rival.give_way(scaler)
+                log.add(terms)
+            terms, total = _take_turn(turns, players[-1], device, precision)
             scaler.scale(total / loop.accumulate).backward()
             log.add({**terms, "total": total})
-        scaler.step(optimiser)
+        scaler.step(players[-1].optimiser)
         scaler.update()
         if (step + 1) % loop.log_steps == 0 or step + 1 == stage.steps:
             note = log.flush(step + 1)
@@ -110,11 +134,44 @@ def fit(stage: Stage, session: Session) -> None:
                 session.progress(stage.name, step + 1, stage.steps, note)
             # Only between rows of metrics.csv, so that a resumed run writes the rows of an unstopped one.
             if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
-                save_checkpoint(checkpoint, modules, optimiser, scaler, step + 1)
+                save_checkpoint(checkpoint, players, scaler, step + 1)
                 saved = time.monotonic()
     if start < stage.steps:
-        save_checkpoint(checkpoint, modules, optimiser, scaler, stage.steps)
-    modules.eval()
+        save_checkpoint(checkpoint, players, scaler, stage.steps)
+    for player in players:
+        player.modules.eval()
+
+
+class _Player:
+    """Networks with an optimiser of their own; the stage's own are the last to play."""
+
+    def __init__(self, networks: Mapping[str, nn.Module], weights: Mapping[str, float], stage: Stage) -> None:
+        self.modules = nn.ModuleDict(dict(networks)).train()
+        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=stage.learning_rate, betas=stage.betas)
+        self.weights = weights
+
+    def begin(self, rate: float) -> None:
+        """Start a step with this learning rate."""
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        self.optimiser.zero_grad(set_to_none=True)
+
+    def give_way(self, scaler: torch.amp.GradScaler) -> None:
+        """A rival's step; in the turn that follows it stays as it is and gets no gradient."""
+        scaler.step(self.optimiser)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.modules.requires_grad_(False)
+
+
+def _players(stage: Stage) -> list[_Player]:
+    rivals = [_Player(stage.rival.networks, stage.rival.weights, stage)] if stage.rival else []
+    return [*rivals, _Player(stage.networks, stage.weights, stage)]
+
+
+def _turns(stage: Stage, batch: int, items: Sequence[int]) -> Iterator[Terms]:
+    """The terms of each player in turn."""
+    terms = stage.objective(batch, items)
+    return iter([terms]) if isinstance(terms, dict) else terms
 
 
 def _rate(schedule: str, step: int, steps: int) -> float:
@@ -127,12 +184,15 @@ def _weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> 
 
 
 class MetricsLog:
-    """Rows (stage, step, term, value) of metrics.csv: means of each loss term since the last row."""
+    """Rows (stage, step, term, value) of metrics.csv: means of each loss term since the last row.
+
+    A term that not every batch has is averaged over those that have it.
+    """
 
     def __init__(self, path: Path, stage: str) -> None:
         self.path, self.stage = path, stage
         self.sums: dict[str, Tensor] = {}
-        self.count = 0
+        self.counts: dict[str, int] = {}
 
     def forget_after(self, step: int) -> None:
         """Drop this stage's rows after ``step``: they will be made again."""
@@ -146,7 +206,7 @@ class MetricsLog:
         for name, value in terms.items():
             value = value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
-        self.count += 1
+            self.counts[name] = self.counts.get(name, 0) + 1
 
     def flush(self, step: int) -> str:
         """Append the means up to ``step`` and return them as a short text.
@@ -154,9 +214,7 @@ class MetricsLog:
         Raises:
             RunError: a term is not finite.
         """
-        if not self.count:
-            return ""
-        means = {name: float(value) / self.count for name, value in self.sums.items()}
+        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
         wrong = [name for name, value in means.items() if not math.isfinite(value)]
         if wrong:
             raise RunError(
@@ -165,7 +223,7 @@ class MetricsLog:
             )
         with self.path.open("a", newline="") as file:
             csv.writer(file).writerows([self.stage, step, n, f"{v:.6g}"] for n, v in means.items())
-        self.sums, self.count = {}, 0
+        self.sums, self.counts = {}, {}
         return " ".join(f"{name} {value:.4f}" for name, value in means.items())
 
     def _rows(self) -> list[list[str]]:
@@ -175,28 +233,31 @@ class MetricsLog:
             return [row for row in csv.reader(file) if len(row) == 4 and row[1].isdigit()]
 
 
-def save_checkpoint(
-    path: Path,
-    modules: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    scaler: torch.amp.GradScaler,
-    step: int,
-) -> None:
-    """Write weights, optimiser state and step count as safetensors (nothing is pickled)."""
+def _take_turn(
+    turns: Iterator[Terms], player: _Player, device: torch.device, precision: torch.dtype
+) -> tuple[Terms, Tensor]:
+    """A player's terms and the weighted sum that it minimises."""
+    with autocast(device, precision):
+        terms = next(turns)
+    return terms, _weighted_sum(terms, player.weights)
+
+
+def save_checkpoint(path: Path, players: Sequence[_Player], scaler: torch.amp.GradScaler, step: int) -> None:
+    """Write weights, optimiser states and step count as safetensors (nothing is pickled)."""
     from safetensors.torch import save_file
 
-    tensors = {f"weights.{k}": v.contiguous() for k, v in modules.state_dict().items()}
-    for index, state in optimiser.state_dict()["state"].items():
-        tensors |= {f"optimiser.{index}.{k}": v.contiguous() for k, v in state.items()}
+    tensors: dict[str, Tensor] = {}
+    for number, player in enumerate(players):
+        tensors |= {f"weights.{number}.{k}": v.contiguous() for k, v in player.modules.state_dict().items()}
+        for index, state in player.optimiser.state_dict()["state"].items():
+            tensors |= {f"optimiser.{number}.{index}.{k}": v.contiguous() for k, v in state.items()}
     scale = scaler.state_dict()
     metadata = {"step": str(step), **{f"scaler.{k}": str(v) for k, v in scale.items()}}
     with replacing(path) as temporary:
         save_file(tensors, temporary, metadata)
 
 
-def load_checkpoint(
-    path: Path, modules: nn.Module, optimiser: torch.optim.Optimizer, scaler: torch.amp.GradScaler
-) -> int:
+def load_checkpoint(path: Path, players: Sequence[_Player], scaler: torch.amp.GradScaler) -> int:
     """Restore what `save_checkpoint` wrote and return its step; 0 if there is no checkpoint.
 
     Raises:
@@ -210,12 +271,14 @@ def load_checkpoint(
         metadata = file.metadata()
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
     try:
-        modules.load_state_dict(_part(tensors, "weights."))
-        state: dict[int, dict[str, Tensor]] = {}
-        for key, value in _part(tensors, "optimiser.").items():
-            index, name = key.split(".")
-            state.setdefault(int(index), {})[name] = value
-        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+        for number, player in enumerate(players):
+            player.modules.load_state_dict(_part(tensors, f"weights.{number}."))
+            state: dict[int, dict[str, Tensor]] = {}
+            for key, value in _part(tensors, f"optimiser.{number}.").items():
+                index, name = key.split(".")
+                state.setdefault(int(index), {})[name] = value
+            groups = player.optimiser.state_dict()["param_groups"]
+            player.optimiser.load_state_dict({"state": state, "param_groups": groups})
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunError(f"{path}: does not fit these settings; start again without --resume") from error
     if scaler.is_enabled():

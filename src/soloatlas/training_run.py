@@ -180,10 +180,13 @@ class TrainingRun:
             return
         states = {name: net.state_dict() for name, net in self.networks.items()}
         register = self.method.registrar(self.settings, states.__getitem__, session)
+        reverse = None
+        if hasattr(self.method, "reverser"):
+            reverse = self.method.reverser(self.settings, states.__getitem__, session)
         rows: list[dict[str, Any]] = []
         samples: dict[str, np.ndarray] = {}
         for i, name in enumerate(material.names):
-            row, pair = describe_field(material, i, register)
+            row, pair = describe_field(material, i, register, reverse)
             rows.append({"scan": name, **row})
             if i < SAMPLES:
                 samples |= {f"{kind}_{i}": array for kind, array in pair.items()}

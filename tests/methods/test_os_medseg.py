@@ -1,5 +1,6 @@
 """What distinguishes OS-MedSeg: aligned features, a hint with a gradient, a teacher that can be left out."""
 
+import csv
 from dataclasses import replace
 
 import pytest
@@ -115,6 +116,22 @@ def test_a_frozen_teacher_stays_as_pretrained(material, settings, session):
     assert all(torch.equal(a, b) for a, b in zip(before, teacher.parameters(), strict=True))
 
 
+def test_a_teacher_visited_now_and_then_is_logged_over_its_visits(material, settings, session):
+    settings = override(settings, ["teacher.every=2", "student.steps=4", "teacher.weight=0"])
+    session = replace(session, loop=replace(session.loop, log_steps=1))
+    os_medseg.train(material, settings, session)
+    with (session.folder / "metrics.csv").open() as file:
+        rows = [(row["term"], row["step"]) for row in csv.DictReader(file) if row["stage"] == "distil"]
+    assert [step for term, step in rows if term == "hint"] == ["1", "3"]
+    assert [step for term, step in rows if term == "dice"] == ["1", "2", "3", "4"]
+
+
+def test_without_a_segmentation_loss_the_teacher_is_visited_at_each_step(material, settings, session):
+    settings = override(settings, ["teacher.every=2", "student.steps=2", "student.weight=0"])
+    nets = os_medseg.train(material, settings, session)
+    assert all(torch.isfinite(p).all() for p in nets["student"].parameters())
+
+
 def test_patches_train_and_keep_the_pair_together(material, settings, session):
     settings = override(settings, ["student.patch=[16,32,16]"])
     inputs, classes, real = os_medseg.training_pairs(
@@ -171,6 +188,7 @@ def test_a_grid_that_does_not_fit_is_trained_in_patches():
         ("student.channels=[8,16]", "five widths"),
         ("hint.levels=6", "levels 1 to 5"),
         ("student.batch=0", "at least 1"),
+        ("teacher.every=0", "at least 1"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_refused_up_front(change, message):

@@ -6,6 +6,7 @@ from soloatlas.networks.registration import (
     REGISTRATION_NETWORKS,
     RegistrationOutput,
     SiameseRegistration,
+    VoxelMorph,
     _double,
     build,
 )
@@ -21,7 +22,7 @@ def images(batch: int, *size: int, seed: int = 0) -> torch.Tensor:
 def network() -> SiameseRegistration:
     torch.manual_seed(0)
     net = SiameseRegistration(SMALL)
-    torch.nn.init.normal_(net.flow.weight, std=0.1)  # fields worth comparing
+    torch.nn.init.normal_(net.decoder.flow.weight, std=0.1)  # fields worth comparing
     return net
 
 
@@ -40,6 +41,26 @@ def test_number_of_parameters():
     heads = 2 * (64 * 64 + 64)
     assert count(SiameseRegistration()) == encoder + decoder + full_size + heads == 1_591_779
     assert count(SiameseRegistration(half_resolution=True)) == 1_591_779
+
+
+def test_voxelmorph_has_the_width_of_the_tmi_paper():
+    encoder = convolution(2, 16) + convolution(16, 32) + 2 * convolution(32, 32)
+    decoder = convolution(32, 32) + 2 * convolution(64, 32) + convolution(48, 32)
+    full_size = convolution(34, 32) + convolution(32, 16) + convolution(16, 16) + convolution(16, 3)
+    assert count(VoxelMorph()) == encoder + decoder + full_size == 301_411
+
+
+@pytest.mark.parametrize("half_resolution", [False, True])
+def test_voxelmorph_registers_one_atlas_to_a_batch(half_resolution):
+    torch.manual_seed(0)
+    network = VoxelMorph(SMALL, half_resolution)
+    torch.nn.init.normal_(network.decoder.flow.weight, std=0.1)
+    atlas, scans = images(1, 16, 32, 16), images(2, 16, 32, 16, seed=1)
+    output = network(atlas, scans)
+    assert output.field.shape == (2, 3, 16, 32, 16) and output.fixed_features is None
+    torch.testing.assert_close(output.field[1:], network(atlas, scans[1:]).field)
+    with pytest.raises(InputError, match="16"):
+        network(atlas[:, :, :10], scans[:, :, :10])
 
 
 def test_undoubled_network_has_heads_of_its_own_size():
@@ -116,7 +137,7 @@ def test_refuses_sizes_it_cannot_halve(network, size):
 
 def test_build():
     assert count(build("siamese")) == 1_591_779
-    assert build("siamese", channels=SMALL, half_resolution=True).half_resolution
+    assert build("siamese", channels=SMALL, half_resolution=True).decoder.half_resolution
     with pytest.raises(InputError, match="did you mean 'siamese'") as error:
         build("siamesse")
     assert all(name in str(error.value) for name in REGISTRATION_NETWORKS)

@@ -8,7 +8,8 @@ import pytest
 from scipy import ndimage
 
 from soloatlas.errors import InputError
-from soloatlas.prepare import choose_atlas
+from soloatlas.prepare import choose_atlas, closest_to_average
+from soloatlas.prepare.average import correlation_with_others
 from soloatlas.prepare.choice import pairwise_ncc
 
 SHAPE = (24, 26, 22)
@@ -59,3 +60,31 @@ def test_pairwise_ncc_agrees_with_numpy_on_shared_voxels() -> None:
 def test_one_scan_cannot_be_ranked(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="two scans"):
         choose_atlas([scan(tmp_path / "a.nii.gz", 0.0)])
+
+
+def test_the_scan_closest_to_the_average_comes_first(tmp_path: Path) -> None:
+    # Two alike, one between, one apart: the pull of the majority decides.
+    parts = {"a": 0.2, "b": 0.3, "c": 0.4, "far": 1.0}
+    scans = [scan(tmp_path / f"{name}.nii.gz", part, 1 + part) for name, part in parts.items()]
+    steps: list[tuple[int, int]] = []
+    ranked = closest_to_average(scans, workers=1, progress=lambda *step: steps.append(step))
+    assert ranked[-1][0] == "far"
+    scores = [score for _, score in ranked]
+    assert scores == sorted(scores, reverse=True) and 0.5 < scores[0] < 1
+    assert steps[-1] == (20, 20)
+    with pytest.raises(InputError, match="at least three"):
+        closest_to_average(scans[:2])
+
+
+def test_a_scan_is_not_compared_with_a_mean_that_holds_it() -> None:
+    random = np.random.default_rng(0)
+    images, known = random.uniform(size=(3, 4, 5, 6)), random.uniform(size=(3, 4, 5, 6)) > 0.2
+    found = correlation_with_others(images, known)
+    for i in range(3):
+        rest = [j for j in range(3) if j != i]
+        pairs = [
+            (images[i][p], np.mean([images[j][p] for j in rest if known[j][p]]))
+            for p in np.ndindex(4, 5, 6)
+            if known[i][p] and any(known[j][p] for j in rest)
+        ]
+        assert found[i] == pytest.approx(np.corrcoef(np.array(pairs).T)[0, 1], abs=1e-9)

@@ -5,7 +5,7 @@ L. Liu et al., "Contrastive registration", IEEE TNNLS 2023 (weight-shared encode
 """
 
 import difflib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -23,13 +23,14 @@ class RegistrationOutput(NamedTuple):
 
     Attributes:
         field: displacement in voxels; channel i moves along axis i; warp(moving, field) resembles fixed.
-        moving_features: unit-length features of the moving images for the contrastive loss.
+        moving_features: unit-length features of the moving images for the contrastive loss; None where a
+            network has none.
         fixed_features: likewise of the fixed images.
     """
 
     field: Float[Tensor, "batch 3 x y z"]
-    moving_features: Float[Tensor, "batch features"]
-    fixed_features: Float[Tensor, "batch features"]
+    moving_features: Float[Tensor, "batch features"] | None = None
+    fixed_features: Float[Tensor, "batch features"] | None = None
 
 
 class SiameseRegistration(nn.Module):
@@ -49,15 +50,9 @@ class SiameseRegistration(nn.Module):
 
     def __init__(self, channels: tuple[int, int, int, int] = (32, 64, 64, 64), half_resolution: bool = False) -> None:
         super().__init__()
-        narrow, *_, deep = channels
-        self.half_resolution = half_resolution
+        deep = channels[-1]
         self.encoder = nn.ModuleList(_Layer(i, o, stride=2) for i, o in zip((1, *channels), channels, strict=False))
-        skips = [2 * c for c in channels[::-1]]
-        self.decoder = nn.ModuleList(_Layer(i, deep) for i in (skips[0], *(deep + skip for skip in skips[1:])))
-        self.refine = nn.Sequential(_Layer(deep + 2, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
-        self.flow = nn.Conv3d(narrow, 3, 3, padding=1)
-        nn.init.normal_(self.flow.weight, std=1e-5)  # training starts from the identity
-        nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
+        self.decoder = _Decoder(channels, [2 * c for c in channels], half_resolution)
         self.project_moving = nn.Linear(deep, deep)
         self.project_fixed = nn.Linear(deep, deep)
 
@@ -78,7 +73,7 @@ class SiameseRegistration(nn.Module):
         with torch.autocast(fixed.device.type, enabled=False):
             m = _embed(moving_levels[-1], self.project_moving)
             f = _embed(fixed_levels[-1], self.project_fixed)
-        return RegistrationOutput(self._decode(joined), m.expand(batch, -1), f)
+        return RegistrationOutput(self.decoder(joined), m.expand(batch, -1), f)
 
     def _encode(self, image: Tensor) -> list[Tensor]:
         levels = [image]
@@ -86,10 +81,62 @@ class SiameseRegistration(nn.Module):
             levels.append(convolution(levels[-1]))
         return levels
 
-    def _decode(self, skips: list[Tensor]) -> Tensor:
+
+class VoxelMorph(nn.Module):
+    """The U-Net of VoxelMorph: both images enter one encoder as two channels (Balakrishnan 2019).
+
+    Strided convolutions halve the size four times; otherwise as `SiameseRegistration`.
+
+    Args:
+        channels: encoder widths. The default, with decoder widths 32, 32, 32, 32, 32, 16, 16, is the one of
+            the TMI paper's VoxelMorph-2 (301 411 parameters).
+        half_resolution: as in `SiameseRegistration`.
+    """
+
+    def __init__(self, channels: tuple[int, int, int, int] = (16, 32, 32, 32), half_resolution: bool = False) -> None:
+        super().__init__()
+        self.encoder = nn.ModuleList(_Layer(i, o, stride=2) for i, o in zip((2, *channels), channels, strict=False))
+        self.decoder = _Decoder(channels, channels, half_resolution)
+
+    def forward(
+        self, moving: Float[Tensor, "atlases 1 x y z"], fixed: Float[Tensor, "batch 1 x y z"]
+    ) -> RegistrationOutput:
+        """Register ``moving`` (one image for the whole batch, or one each) to ``fixed``.
+
+        Raises:
+            InputError: a size is no multiple of 16.
+        """
+        require_multiple(fixed, 2 ** len(self.encoder), "VoxelMorph")
+        levels = [torch.cat([moving.expand_as(fixed), fixed], 1)]
+        for convolution in self.encoder:
+            levels.append(convolution(levels[-1]))
+        return RegistrationOutput(self.decoder(levels))
+
+
+class _Decoder(nn.Module):
+    """From features at every scale to a field: convolution, nearest doubling, skip, four times over.
+
+    Args:
+        channels: widths of the encoder, which the decoder's follow.
+        skips: channels of the features at 1/2, 1/4, 1/8 and 1/16; at full size come the two images.
+        half_resolution: end at half the size and double the field.
+    """
+
+    def __init__(self, channels: Sequence[int], skips: Sequence[int], half_resolution: bool) -> None:
+        super().__init__()
+        narrow, deep = channels[0], channels[-1]
+        self.half_resolution = half_resolution
+        deepest, *inner = skips[::-1]
+        self.levels = nn.ModuleList(_Layer(i, deep) for i in (deepest, *(deep + skip for skip in inner)))
+        self.refine = nn.Sequential(_Layer(deep + 2, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
+        self.flow = nn.Conv3d(narrow, 3, 3, padding=1)
+        nn.init.normal_(self.flow.weight, std=1e-5)  # training starts from the identity
+        nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
+
+    def forward(self, skips: list[Tensor]) -> Tensor:
         images, *inner = skips
-        x = self.decoder[0](inner[-1])
-        for convolution, skip in zip(self.decoder[1:], inner[-2::-1], strict=True):
+        x = self.levels[0](inner[-1])
+        for convolution, skip in zip(self.levels[1:], inner[-2::-1], strict=True):
             x = convolution(_join(functional.interpolate(x, scale_factor=2), skip))
         if self.half_resolution:
             x = self.refine(_join(x, functional.avg_pool3d(images, 2)))
@@ -124,7 +171,10 @@ def _double(field: Tensor) -> Tensor:
     return 2 * functional.interpolate(field, scale_factor=2, mode="trilinear", align_corners=False)
 
 
-REGISTRATION_NETWORKS: dict[str, Callable[..., nn.Module]] = {"siamese": SiameseRegistration}
+REGISTRATION_NETWORKS: dict[str, Callable[..., nn.Module]] = {
+    "siamese": SiameseRegistration,
+    "voxelmorph": VoxelMorph,
+}
 """Networks by name: each takes (moving, fixed) and returns a `RegistrationOutput`."""
 
 

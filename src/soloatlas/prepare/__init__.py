@@ -1,6 +1,7 @@
 """Bringing scans onto one working grid, and the exact way back."""
 
 from soloatlas.prepare.alignment import align as align
+from soloatlas.prepare.average import closest_to_average as closest_to_average
 from soloatlas.prepare.choice import choose_atlas as choose_atlas
 from soloatlas.prepare.cohort import PREPARE_VERSION as PREPARE_VERSION
 from soloatlas.prepare.cohort import Prepared as Prepared

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from soloatlas.data.files import read_volume, scan_name
 from soloatlas.data.volume import Grid
 from soloatlas.errors import InputError
-from soloatlas.prepare.alignment import small_copy
+from soloatlas.prepare.alignment import Copy, small_copy
 from soloatlas.prepare.cohort import Progress, finite, in_processes
 from soloatlas.prepare.grids import bounding_box, resample
 from soloatlas.prepare.intensity import body
@@ -56,9 +56,8 @@ def choose_atlas(
         if progress:
             progress(finished, 2 * len(paths))
 
-    sizes = np.stack(in_processes(_body_size, paths, workers, tell))
-    grid = _common_grid(sizes)
-    copies = in_processes(functools.partial(_centred, grid=grid), paths, workers, tell)
+    grid = common_grid(paths, workers, tell)
+    copies = in_processes(functools.partial(centred_copy, grid=grid), paths, workers, tell)
     ncc = pairwise_ncc(np.stack([c[0].ravel() for c in copies]), np.stack([c[1].ravel() for c in copies]))
     if others:
         means = ncc[: len(scans), len(scans) :].mean(axis=1)
@@ -103,8 +102,9 @@ def _body_size(path: Path) -> np.ndarray:
     return np.append(np.ptp(world, axis=0), inside.sum() * np.prod(scan.grid.spacing))
 
 
-def _common_grid(sizes: np.ndarray) -> Grid:
-    """A grid around the origin of the typical size, given (n, 4) from `_body_size`."""
+def common_grid(scans: Sequence[Path], workers: int | None, tell: Callable[[object], None]) -> Grid:
+    """A grid around the origin of the typical size of these scans' bodies; ``tell`` is called for each scan."""
+    sizes = np.stack(in_processes(_body_size, scans, workers, tell))
     *extent, volume = np.median(sizes, axis=0)
     step = float(np.cbrt(volume / _VOXELS))
     x, y, z = (max(2, round(float(side) / step)) for side in extent)
@@ -113,11 +113,16 @@ def _common_grid(sizes: np.ndarray) -> Grid:
     return Grid((x, y, z), affine)
 
 
-def _centred(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
+def centred_copy(path: Path, grid: Grid) -> tuple[np.ndarray, np.ndarray]:
     """The scan on ``grid``, its body's centre of mass at the origin: intensities (float16), where known."""
     copy = small_copy(finite(read_volume(path)), grid.spacing[0])
     there = grid.affine.copy()
     there[:3, 3] += copy.centre()
+    return place_copy(copy, grid, there)
+
+
+def place_copy(copy: Copy, grid: Grid, there: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``copy`` resampled on ``grid``, whose voxels lie at ``there`` (4, 4) in the scan's world."""
     matrix = np.linalg.solve(copy.grid.affine, there)
     image = resample(copy.image, matrix, grid.shape)
     known = resample(copy.known, matrix, grid.shape, order=0) > 0

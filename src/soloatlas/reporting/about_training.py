@@ -21,6 +21,7 @@ MEASURES = {
     "folding_percent": ("Folding", "% of voxels", 3, True),
     "sd_log_jacobian": ("SDlogJ", "standard deviation of ln J", 3, True),
     "mean_displacement_mm": ("Displacement", "mean length, mm", 2, True),
+    "inverse_error_mm": ("Inverse error", "mean distance from home, mm", 3, True),
     "similarity_after": ("Similarity", "mean local correlation²", 3, False),
 }
 BEFORE = {"similarity_after": "similarity_before"}
@@ -80,7 +81,8 @@ def _strips(panels: Sequence[Measure], scans: int) -> Drawing:
         f"Distribution over {scans} scans of the pool; medians: {middle}.",
         f"Each point is one of {scans} scans of the pool; boxes show quartiles and median. Folding: voxels whose "
         "Jacobian determinant J is 0 or less, where the field turns tissue inside out. SDlogJ: how unevenly it "
-        "stretches. Similarity: of the scan with the atlas before, and with the warped atlas after; 1 is the most.",
+        "stretches. Inverse error, for methods that also learn the way back: how far from its place a voxel ends after "
+        "both fields. Similarity: of the scan with the atlas before, and with the warped atlas after; 1 is the most.",
     )
 
 

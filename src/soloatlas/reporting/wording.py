@@ -13,10 +13,11 @@ STAGES = {
     "registration": "Registration",
     "reconstruct": "Teacher alone",
     "distil": "Distillation",
+    "correspond": "Reversible correspondence",
 }
 
 _TOTALS = {"register": "Eq. 5, the weighted sum", "registration": "Eq. 5, the weighted sum",
-           "distil": "Eq. 12, the weighted sum"}  # fmt: skip
+           "distil": "Eq. 12, the weighted sum", "correspond": "Eq. 11, the weighted sum"}  # fmt: skip
 
 SETTING_GROUPS = {
     "prepare": "Preparation",
@@ -26,6 +27,8 @@ SETTING_GROUPS = {
     "student": "Student",
     "teacher": "Teacher",
     "hint": "Hint",
+    "adversary": "Discriminator",
+    "cycle": "Way back",
     "loop": "Training loop",
 }
 
@@ -38,6 +41,8 @@ def stage_title(stage: str) -> str:
 def equation(contents: Contents, stage: str, term: str) -> str:
     """Which equation of the method's paper a loss term is, and what it measures, in a few words."""
     setting = contents.setting
+    if stage == "correspond":
+        return _lt_net(setting, term)
     if term == "similarity":
         if setting("registration.similarity") == "mi":
             return "Eq. 7, minus the mutual information"
@@ -56,6 +61,27 @@ def equation(contents: Contents, stage: str, term: str) -> str:
         "dice": "1 − soft Dice (ours, not in the paper)",
     }
     return fixed.get(term, "")
+
+
+def _lt_net(setting: Any, term: str) -> str:
+    """The terms of LT-Net's Eq. 11."""
+    similarity = "mutual information" if setting("registration.similarity") == "mi" else "local correlation²"
+    bending = setting("registration.smoothness") == "bending"
+    printed = setting("adversary.form") == "printed"
+    return {
+        "similarity": f"L_sim, minus {similarity}, forward path",
+        "smoothness": f"Eqs. 3, 6, {'bending energy' if bending else 'diffusion'} of all fields",
+        "adversarial": f"Eq. 4, the generator's side, {'as printed' if printed else 'least squares'}",
+        "discriminator": f"Eq. 4, the discriminator's side, {'as printed' if printed else 'least squares'}",
+        "D(real)": "mean verdict on real scans; 1 is “real”",
+        "D(warped)": "mean verdict on warped atlases; 0 is “warped”",
+        "D right": "share of patches judged rightly",
+        "image cycle": "Eq. 7, mean absolute difference",
+        "transformation": "Eq. 8, Charbonnier of the way there and back",
+        "anatomy cycle": "Eq. 9, 1 − Dice of labels there and back",
+        "anatomy difference": "Eq. 10, Charbonnier of the labels' changes",
+        "total": _TOTALS["correspond"],
+    }.get(term, "")
 
 
 def cautions(contents: Contents) -> list[str]:

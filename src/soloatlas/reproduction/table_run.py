@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -99,7 +100,8 @@ def _run_row(
         "name": row.name,
         "changes": list(row.changes),
         "stage": row.stage,
-        "published": {"dice": row.published[0], "hd95_mm": row.published[1]},
+        "headline": row.headline,
+        "published": dict(zip_longest(table.measures, row.published)),
         "runs": runs,
     }
 
@@ -137,7 +139,30 @@ def run_and_score(
         labels=rule.get("labels"),
         not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
     )
-    return _summary(scores, read_record(folder), seed)
+    return {**_summary(scores, read_record(folder), seed), **_how_it_went(folder)}
+
+
+def _how_it_went(folder: Path) -> dict[str, Any]:
+    """Means of fields.csv over the pool and, of an adversarial run, how sure the discriminator was.
+
+    It counts as certain in a row of metrics.csv (a mean over some steps) if it judges over 95 % of the patches
+    rightly, as confused below 55 %.
+    """
+    from soloatlas.reporting.contents import read_contents
+
+    contents = read_contents(folder)
+    keys = [key for key in (contents.fields[0] if contents.fields else {}) if key != "scan"]
+    out: dict[str, Any] = {"fields": {k: float(np.mean([row[k] for row in contents.fields])) for k in keys}}
+    right = [value for terms in contents.curves.values() for _, value in terms.get("D right", [])]
+    if right:
+        certain, confused = np.mean(np.array(right) > 0.95), np.mean(np.array(right) < 0.55)
+        out["discriminator"] = {
+            "certain": float(certain),
+            "confused": float(confused),
+            "mean_right": float(np.mean(right)),
+            "sd_right": float(np.std(right)),
+        }
+    return out
 
 
 def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str, Any]:
@@ -186,14 +211,14 @@ def _record(
 ) -> dict[str, Any]:
     reference = next((r for r in rows if r["name"] == table.reference), rows[-1])
     for row in rows:
-        row["dice"] = float(np.mean([run["mean_dice"] for run in row["runs"]]))
-        row["hd95_mm"] = float(np.mean([run["mean_hd95_mm"] for run in row["runs"]]))
+        row |= row_measures(row["runs"])
         row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
     return {
         "id": key,
         "title": table.title,
         "source": table.source,
         "published_on": table.published_on,
+        "measures": list(table.measures),
         "cohort": cohort,
         "split": split,
         "scans": len(study.test_images),
@@ -207,6 +232,28 @@ def _record(
         "machine": machine(),
         "versions": versions(),
     }
+
+
+def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over seeds of a row's DSC and HD95; standard deviation, minimum and maximum over cases of the DSC.
+
+    A case's DSC is averaged over seeds first; the deviation is the sample's (divisor n - 1). ``seed_sd`` is the
+    deviation of the mean DSC over seeds.
+    """
+    cases = [c for c in runs[0]["case_dice"] if runs[0]["case_dice"][c] is not None]
+    by_case = np.array([np.mean([run["case_dice"][c] for run in runs]) for c in cases])
+    means = [run["mean_dice"] for run in runs]
+    return {
+        "dice": float(np.mean(means)),
+        "hd95_mm": float(np.mean([run["mean_hd95_mm"] for run in runs])),
+        "sd": float(by_case.std(ddof=1)) if len(cases) > 1 else 0.0,
+        "min": float(by_case.min()),
+        "max": float(by_case.max()),
+        "seed_sd": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
+    }
+
+
+MEASURES = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
 
 
 def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -225,20 +272,20 @@ def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[s
 
 
 def _as_text(record: dict[str, Any]) -> str:
+    measures = [(key, *MEASURES[key]) for key in record["measures"]]
     rows = []
     for row in record["rows"]:
         low, high = row["minus_reference"]["ci95"] or (0.0, 0.0)
         rows.append(
             [
                 row["name"],
-                number(row["dice"]),
-                number(row["hd95_mm"], 2),
-                number(row["published"]["dice"]),
-                number(row["published"]["hd95_mm"], 2),
+                *(number(row[key], digits) for key, _, digits in measures),
+                *(number(row["published"][key], digits) for key, _, digits in measures),
                 f"{row['minus_reference']['dice']:+.3f} [{low:+.3f}, {high:+.3f}]",
             ]
         )
-    header = ["row", "DSC", "HD95 mm", "published DSC", "published HD95", "DSC minus reference [95 % CI]"]
+    titles = [title for _, title, _ in measures]
+    header = ["row", *titles, *(f"published {t}" for t in titles), "DSC minus reference [95 % CI]"]
     where = (
         f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
         f"scans, {record['unlabelled']} unlabelled, seeds {record['seeds']}); published on "

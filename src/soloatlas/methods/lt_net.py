@@ -1,0 +1,277 @@
+"""LT-Net: label transfer by reversible voxel-wise correspondence.
+
+Wang, Cao, Wei, Wang, Ma, Wang, Meng, Zheng: "LT-Net: Label Transfer by Learning Reversible Voxel-wise
+Correspondence for One-shot Medical Image Segmentation" (CVPR 2020). A forward generator warps the atlas to a
+scan, a discriminator compares the two, and a backward generator leads the warped atlas back home, where
+image, transformation and labels must be what they were. Only the forward generator segments.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
+
+from soloatlas.errors import InputError
+from soloatlas.methods import Method
+from soloatlas.settings import Loop, Prepare, Registration
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
+    from torch import Tensor, nn
+
+    from soloatlas.losses.cycle import Box
+    from soloatlas.material import Material
+    from soloatlas.training import Session
+
+METHOD = Method(
+    name="lt-net",
+    family="ABS",
+    paper="Wang et al. 2020, LT-Net: Label Transfer by Learning Reversible Voxel-wise Correspondence for "
+    "One-shot Medical Image Segmentation",
+    needs="one labelled atlas, a pool of unlabelled scans",
+    typical="3-20 min, 2-4 GB",
+)
+
+
+@dataclass(frozen=True)
+class Adversary:
+    """The discriminator of real scans and warped atlases (Eq. 4)."""
+
+    enabled: bool = True  # false: no L_GAN
+    weight: float = 1.0
+    form: Literal["least-squares", "printed"] = "least-squares"  # the printed form needs a bounded D
+    channels: tuple[int, ...] = (64, 128, 256, 512)  # of the PatchGAN of Isola 2017; not in the paper
+
+
+@dataclass(frozen=True)
+class Cycle:
+    """The way back and what must return from it (Eqs. 5-10)."""
+
+    enabled: bool = True  # false: no backward generator
+    image: float = 10.0  # lambda_1, "following CycleGAN"
+    transformation: float = 3.0  # lambda_2
+    anatomy: float = 3.0  # lambda_2
+    difference: float = 3.0  # lambda_2
+    average: Literal["class", "pooled"] = "class"  # how Eq. 9 combines classes; not in the paper
+    background: bool = False  # whether background is a class in Eqs. 9 and 10
+
+
+@dataclass(frozen=True)
+class Settings:
+    """Everything LT-Net can be told; the defaults are the paper's, or `methods.md`'s where it is silent."""
+
+    prepare: Prepare = field(default_factory=Prepare)
+    registration: Registration = field(
+        default_factory=lambda: Registration(
+            network="voxelmorph",
+            channels=(16, 32, 32, 32),
+            alpha=3.0,  # lambda_2
+            beta=0.0,  # no contrast
+            epochs=100,  # not in the paper
+            batch=1,
+            learning_rate=2e-4,
+        )
+    )
+    adversary: Adversary = field(default_factory=Adversary)
+    cycle: Cycle = field(default_factory=Cycle)
+    loop: Loop = field(default_factory=Loop)
+
+
+def preset(name: str) -> Settings:
+    """The settings of a preset: quick, standard, paper or paper-ct."""
+    paper = Settings()
+    if name == "paper":
+        return paper
+    if name == "paper-ct":  # the paper has MR only: the similarity and smoothness of OS-MedSeg's CT recipe
+        return replace(
+            paper,
+            prepare=replace(paper.prepare, normalise="window"),
+            registration=replace(paper.registration, similarity="mi", smoothness="bending"),
+        )
+    if name == "quick":  # half-resolution fields, a narrower discriminator, few steps
+        registration = replace(
+            paper.registration, half_resolution=True, steps=1000, learning_rate=1e-3, schedule="cosine"
+        )
+        return replace(paper, registration=registration, adversary=Adversary(channels=(32, 64, 128, 256)))
+    registration = replace(paper.registration, steps=8000, schedule="cosine")
+    return replace(paper, registration=registration)
+
+
+def validate(settings: Settings) -> None:
+    """Refuse settings that cannot be trained, before anything is done.
+
+    Raises:
+        InputError: naming the setting and what it may be.
+    """
+    r, adversary = settings.registration, settings.adversary
+    if len(r.channels) != 4 or len(adversary.channels) != 4:
+        raise InputError("registration.channels and adversary.channels take four widths")
+    if min(r.batch, settings.loop.accumulate, settings.loop.log_steps) < 1:
+        raise InputError("registration.batch, loop.accumulate and loop.log_steps must be at least 1")
+
+
+def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
+    """Train all networks together (Eq. 11) and return those a run keeps: ``registration`` and ``backward``."""
+    from soloatlas.losses.cycle import class_boxes
+    from soloatlas.training import Rival, Stage, fit, steps_of
+
+    r, cycle, adversary = settings.registration, settings.cycle, settings.adversary
+    networks = {"registration": _generator(settings, session, "registration")}
+    if cycle.enabled:
+        networks["backward"] = _generator(settings, session, "backward")
+    discriminator = _discriminator(settings, session) if adversary.enabled else None
+    boxes = class_boxes(material.classes, material.class_count, cycle.background)
+
+    def objective(step: int, items: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        return play(material, items, boxes, networks, discriminator, settings)
+
+    items = len(material.names)
+    stage = Stage(
+        name="correspond",
+        networks=networks,
+        objective=objective,
+        weights={
+            "similarity": 1.0,
+            "smoothness": r.alpha,
+            "adversarial": adversary.weight,
+            "image cycle": cycle.image,
+            "transformation": cycle.transformation,
+            "anatomy cycle": cycle.anatomy,
+            "anatomy difference": cycle.difference,
+        },
+        items=items,
+        steps=steps_of(r.steps, r.epochs, items, r.batch),
+        batch=r.batch,
+        learning_rate=r.learning_rate,
+        schedule=r.schedule,
+        # CycleGAN's betas where networks play against each other; rate and lambda_1 come from there too.
+        betas=(0.5, 0.999),
+        rival=Rival({"discriminator": discriminator}, {"discriminator": 1.0}) if discriminator else None,
+    )
+    fit(stage, session)
+    return networks
+
+
+def _generator(settings: Settings, session: Session, purpose: str) -> nn.Module:
+    from soloatlas.registration import registration_network
+
+    return registration_network(settings.registration, session.seed, session.device, purpose)
+
+
+def _discriminator(settings: Settings, session: Session) -> nn.Module:
+    import torch
+
+    from soloatlas.networks.discriminator import PatchDiscriminator
+    from soloatlas.randomness import seeded_modules
+
+    with seeded_modules(session.seed, "discriminator"):
+        network = PatchDiscriminator(settings.adversary.channels)  # type: ignore[arg-type]
+    return network.to(session.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
+def play(
+    material: Material,
+    items: Sequence[int],
+    boxes: Sequence[Box | None],
+    networks: dict[str, nn.Module],
+    discriminator: nn.Module | None,
+    settings: Settings,
+) -> Iterator[dict[str, Tensor]]:
+    """One batch: the discriminator's terms, if there is one, and then the generators' (Eq. 11).
+
+    The discriminator sees warped atlases without a way back to the generator; the backward terms reach both
+    generators.
+    """
+    from soloatlas import fields
+    from soloatlas.losses.adversarial import discriminator_loss, generator_loss, verdicts
+    from soloatlas.registration import field_of, registration_terms
+
+    form = settings.adversary.form
+    scans, atlas = material.scans(items), material.atlas.expand(len(items), -1, -1, -1, -1)
+    output = networks["registration"](material.atlas, scans)
+    forward = field_of(output, settings.registration)
+    warped = fields.warp(atlas, forward)  # Eq. 1
+    if discriminator is not None:
+        of_real, of_warped = discriminator(scans), discriminator(warped.detach())
+        yield {
+            "discriminator": discriminator_loss(of_real, of_warped, form),
+            **verdicts(of_real, of_warped, form),
+        }
+    terms = registration_terms(material.atlas, scans, output, settings.registration)
+    if discriminator is not None:
+        terms["adversarial"] = generator_loss(discriminator(warped), form)
+    if "backward" in networks:
+        back, more = cycle_terms(material, boxes, networks["backward"], warped, forward, settings)
+        terms["smoothness"] = terms["smoothness"] + back
+        terms |= more
+    yield terms
+
+
+def cycle_terms(
+    material: Material,
+    boxes: Sequence[Box | None],
+    backward_network: nn.Module,
+    warped: Tensor,
+    forward: Tensor,
+    settings: Settings,
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """Smoothness of the way back (Eq. 6), and the terms of Eqs. 7-10 whose weight is not 0."""
+    import torch
+
+    from soloatlas import fields
+    from soloatlas.losses import cycle as losses
+    from soloatlas.losses.smoothness import bending_energy, diffusion
+    from soloatlas.registration import field_of
+
+    cycle, r = settings.cycle, settings.registration
+    atlas = material.atlas.expand_as(warped)
+    output = backward_network(warped, atlas)
+    backward = field_of(output, r)
+    smoothness = diffusion if r.smoothness == "diffusion" else bending_energy
+    terms = {}
+    if cycle.image:
+        terms["image cycle"] = losses.image_cycle(atlas, fields.warp(warped, backward))  # Eqs. 5, 7
+    if cycle.transformation:
+        terms["transformation"] = losses.transformation_consistency(forward, backward)
+    if cycle.anatomy or cycle.difference:
+        followed = [
+            losses.cycle_labels(material.classes, boxes, f[None], b[None])
+            for f, b in zip(forward, backward, strict=True)
+        ]
+        if cycle.anatomy:
+            losses_of = [losses.anatomy_cycle(labels, cycle.average) for labels in followed]
+            terms["anatomy cycle"] = torch.stack(losses_of).mean()
+        if cycle.difference:
+            losses_of = [losses.anatomy_difference(labels) for labels in followed]
+            terms["anatomy difference"] = torch.stack(losses_of).mean()
+    return smoothness(output.field.float()), terms
+
+
+def registrar(
+    settings: Settings, load: Callable[[str], dict[str, Tensor]], session: Session
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """The forward generator, ready to use: (atlas, prepared scan) to the field (1, 3, x, y, z)."""
+    return _ready(settings, load, session, "registration")
+
+
+def reverser(
+    settings: Settings, load: Callable[[str], dict[str, Tensor]], session: Session
+) -> Callable[[Tensor, Tensor], Tensor] | None:
+    """The backward generator: (warped atlas, atlas) to the field on the atlas's grid; None if there is none."""
+    return _ready(settings, load, session, "backward") if settings.cycle.enabled else None
+
+
+def _ready(
+    settings: Settings, load: Callable[[str], dict[str, Tensor]], session: Session, name: str
+) -> Callable[[Tensor, Tensor], Tensor]:
+    from soloatlas.registration import predict_field
+
+    network = _generator(settings, session, name)
+    network.load_state_dict(load(name))
+    network.eval()
+
+    def register(moving: Tensor, fixed: Tensor) -> Tensor:
+        return predict_field(network, moving, fixed, settings.registration, settings.loop.precision)
+
+    return register

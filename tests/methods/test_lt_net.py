@@ -1,0 +1,139 @@
+"""What distinguishes LT-Net: a reversible pair of fields, a discriminator that takes turns, every term a switch."""
+
+from dataclasses import replace
+
+import pytest
+import torch
+
+from soloatlas import fields
+from soloatlas.errors import InputError
+from soloatlas.losses.cycle import class_boxes
+from soloatlas.methods import lt_net
+from soloatlas.settings import PRESETS, override
+
+TERMS = {"similarity", "smoothness", "adversarial", "image cycle", "transformation", "anatomy cycle"}
+
+
+@pytest.fixture
+def settings():
+    small = (
+        "registration.steps=3",
+        "registration.channels=[4,4,4,4]",
+        "registration.half_resolution=false",
+        "adversary.channels=[2,4,4,4]",
+        "loop.precision=float32",
+    )
+    return override(lt_net.preset("quick"), small)
+
+
+def turns(material, settings, session):
+    networks = {"registration": lt_net._generator(settings, session, "registration")}
+    if settings.cycle.enabled:
+        networks["backward"] = lt_net._generator(settings, session, "backward")
+    rival = lt_net._discriminator(settings, session) if settings.adversary.enabled else None
+    boxes = class_boxes(material.classes, material.class_count)
+    return lt_net.play(material, [0, 1], boxes, networks, rival, settings), networks, rival
+
+
+@pytest.mark.parametrize(
+    ("changes", "terms"),
+    [
+        ((), TERMS | {"anatomy difference"}),
+        (("adversary=false", "cycle=false"), {"similarity", "smoothness"}),
+        (("cycle=false",), {"similarity", "smoothness", "adversarial"}),
+        (("cycle.difference=0",), TERMS),
+        (("cycle.anatomy=0", "cycle.difference=0"), TERMS - {"anatomy cycle"}),
+        (("cycle.transformation=0", "cycle.difference=0"), TERMS - {"transformation"}),
+    ],
+)
+def test_every_term_of_equation_11_has_its_own_switch(material, settings, session, changes, terms):
+    played, _, rival = turns(material, override(settings, changes), session)
+    if rival is not None:
+        assert set(next(played)) == {"discriminator", "D(real)", "D(warped)", "D right"}
+    assert set(next(played)) == terms
+
+
+def test_the_discriminators_turn_leaves_the_generators_alone(material, settings, session):
+    played, networks, rival = turns(material, settings, session)
+    next(played)["discriminator"].backward()
+    assert all(p.grad is None for net in networks.values() for p in net.parameters())
+    assert any(p.grad is not None and p.grad.abs().max() > 0 for p in rival.parameters())
+
+
+def test_the_way_back_reaches_both_generators(material, settings, session):
+    played, networks, _ = turns(material, override(settings, ["adversary=false"]), session)
+    terms = next(played)
+    for name in ("image cycle", "transformation", "anatomy cycle", "anatomy difference"):
+        for network in networks.values():
+            network.zero_grad()
+        terms[name].backward(retain_graph=True)
+        for network in networks.values():
+            assert any(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters()), name
+
+
+def test_training_makes_the_fields_inverse_of_each_other(material, settings, session):
+    # The forward field is given, and the way back is learnt from its terms alone.
+    settings = override(settings, ["adversary=false", "cycle.difference=0"])
+    backward = lt_net._generator(settings, session, "backward")
+    forward = torch.tensor([1.0, -0.5, 0.0]).view(1, 3, 1, 1, 1).expand(1, 3, 32, 32, 32)
+    warped = fields.warp(material.atlas, forward)
+    boxes = class_boxes(material.classes, material.class_count)
+    optimiser = torch.optim.Adam(backward.parameters(), lr=3e-3)
+    seen = []
+    for _ in range(25):
+        smoothness, terms = lt_net.cycle_terms(material, boxes, backward, warped, forward, settings)
+        optimiser.zero_grad()
+        (sum(terms.values()) + smoothness).backward()
+        optimiser.step()
+        seen.append({name: term.item() for name, term in terms.items()})
+    for name, share in (("transformation", 0.5), ("anatomy cycle", 0.5), ("image cycle", 0.8)):
+        assert seen[-1][name] < share * seen[0][name]
+
+
+def test_a_killed_game_resumes_to_the_same_networks(material, settings, session):
+    class KilledError(Exception):
+        pass
+
+    def die(task, done, total, note=""):
+        if done == 4:
+            raise KilledError
+
+    settings = override(settings, ["registration.steps=6", "loop.checkpoint_minutes=0"])
+    session = replace(session, loop=replace(session.loop, checkpoint_minutes=0))
+    whole = lt_net.train(material, settings, replace(session, folder=session.folder / "whole"))
+    cut = replace(session, folder=session.folder / "cut", progress=die)
+    with pytest.raises(KilledError):
+        lt_net.train(material, settings, cut)
+    resumed = lt_net.train(material, settings, replace(cut, progress=None))
+    for name, network in whole.items():
+        for a, b in zip(network.parameters(), resumed[name].parameters(), strict=True):
+            assert torch.equal(a, b)
+    rows = [(session.folder / name / "metrics.csv").read_text() for name in ("whole", "cut")]
+    assert rows[0] == rows[1]
+
+
+def test_the_printed_form_trains_too(material, settings, session):
+    nets = lt_net.train(material, override(settings, ["adversary.form=printed"]), session)
+    assert all(torch.isfinite(p).all() for net in nets.values() for p in net.parameters())
+
+
+def test_a_run_without_the_way_back_has_no_reverser(material, settings, session):
+    settings = override(settings, ["cycle=false"])
+    assert set(lt_net.train(material, settings, session)) == {"registration"}
+    assert lt_net.reverser(settings, {}.__getitem__, session) is None
+
+
+def test_presets_say_what_they_are():
+    paper = lt_net.preset("paper")
+    assert (paper.registration.learning_rate, paper.registration.batch) == (2e-4, 1)
+    assert (paper.cycle.image, paper.cycle.transformation, paper.registration.alpha) == (10, 3, 3)
+    assert paper.registration.network == "voxelmorph" and paper.registration.window == 9
+    assert all(lt_net.preset(name).adversary.enabled and lt_net.preset(name).cycle.enabled for name in PRESETS)
+
+
+@pytest.mark.parametrize("change", ["adversary.channels=[8]", "registration.channels=[8]"])
+def test_settings_that_cannot_be_trained_are_refused_up_front(change):
+    with pytest.raises(InputError, match="four widths"):
+        lt_net.validate(override(lt_net.preset("quick"), [change]))
+    with pytest.raises(InputError, match="at least 1"):
+        lt_net.validate(override(lt_net.preset("quick"), ["registration.batch=0"]))
