@@ -132,7 +132,9 @@ def workplace(study, run_folder, caches, tmp_path, monkeypatch):
         if plain and not Path(output).exists():
             shutil.copytree(run_folder, output)
             return Path(output)
-        asked = TINY if plain else [*changes, *TINY]
+        sections = {key.partition(".")[0] for key, _ in describe(load_method(method).preset(preset))}
+        tiny = [change for change in TINY if change.partition(".")[0] in sections]
+        asked = tiny if plain else [*changes, *tiny]
         return train(study, output, method, preset, asked, seed, resume, **{**others, "cache": caches})
 
     monkeypatch.setattr(pipeline, "train", small)

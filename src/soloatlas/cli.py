@@ -88,6 +88,7 @@ def _watched(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--atlas", type=FILE, help="The labelled scan.")
 @click.option("--atlas-labels", type=FILE, help="Its label map.")
 @click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans.")
+@click.option("--pool-labels", type=FOLDER, help="Labels of the unlabelled scans, for --method supervised alone.")
 @click.option("--output", type=FOLDER, required=True, help="The run folder to make.")
 @click.option("--method", default="os-medseg", show_default=True, help="See soloatlas methods.")
 @click.option(
@@ -109,6 +110,7 @@ def train(
     atlas: Path | None,
     atlas_labels: Path | None,
     unlabelled: Path | None,
+    pool_labels: Path | None,
     output: Path,
     method: str,
     preset: str,
@@ -127,8 +129,10 @@ def train(
     or give --atlas, --atlas-labels and --unlabelled.
     """
     from soloatlas import pipeline
+    from soloatlas.data.study import with_pool_labels
 
     given = _study(study, atlas, atlas_labels, unlabelled, label_names)
+    given = with_pool_labels(given, pool_labels) if pool_labels else given
     asked = [f"loop.device={device}"]
     asked += [f"prepare.spacing={spacing}"] if spacing is not None else []
     asked += [f"prepare.align={align}"] if align else []

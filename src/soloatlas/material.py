@@ -24,6 +24,7 @@ class Material:
         names: of the pool's scans, in order.
         class_count: number of classes, background included.
         spacing: mm along each axis.
+        pool_classes: (scans, 1, x, y, z) class maps of the pool, for methods that are not one-shot; else None.
     """
 
     atlas: Tensor
@@ -32,6 +33,7 @@ class Material:
     names: tuple[str, ...]
     class_count: int
     spacing: tuple[float, float, float]
+    pool_classes: Tensor | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:
@@ -58,18 +60,25 @@ def make_material(
     class_count: int,
     spacing: tuple[float, float, float],
     device: torch.device,
+    pool_classes: Sequence[np.ndarray] | None = None,
 ) -> Material:
     """Put prepared (x, y, z) arrays on ``device``; the pool stays in main memory if it would take over
-    half of the device's free memory."""
-    pool = torch.stack([torch.from_numpy(scan).to(torch.float16)[None] for scan in scans])
+    half of the device's free memory, and so do its class maps, if there are any."""
+    empty = torch.zeros(0, 1, *atlas.shape, dtype=torch.float16)
+    pool = torch.stack([torch.from_numpy(scan).to(torch.float16)[None] for scan in scans]) if scans else empty
     return Material(
         atlas=torch.from_numpy(atlas).float()[None, None].to(device),
-        classes=torch.from_numpy(classes.astype("int16"))[None, None].to(device),
+        classes=_class_tensor(classes).to(device),
         pool=pool.to(device) if _fits(pool, device) else pool.pin_memory(),
         names=tuple(names),
         class_count=class_count,
         spacing=spacing,
+        pool_classes=torch.stack([_class_tensor(c)[0] for c in pool_classes]) if pool_classes is not None else None,
     )
+
+
+def _class_tensor(classes: np.ndarray) -> Tensor:
+    return torch.from_numpy(classes.astype("int16"))[None, None]
 
 
 def _fits(pool: Tensor, device: torch.device) -> bool:

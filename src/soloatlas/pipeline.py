@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
-from soloatlas.methods import load_method
+from soloatlas.methods import Method, load_method
 from soloatlas.settings import PRESETS, override
 
 if TYPE_CHECKING:
@@ -57,6 +57,7 @@ def train(
         raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
     settings = override(module.preset(preset), changes)
     module.validate(settings)
+    _fit_for(study, module.METHOD)
     run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume)
     if run.finished:
         return open_run(output).folder
@@ -67,6 +68,14 @@ def train(
     run.finish()
     write_report(output)
     return Path(output)
+
+
+def _fit_for(study: Study, method: Method) -> None:
+    """Refuse labels of the pool where they would end one-shot learning, and their absence where they are needed."""
+    if method.pool == "labelled" and not study.pool_labels:
+        raise InputError(f"--method {method.name} learns from the pool's labels; give --pool-labels DIR")
+    if study.pool_labels and method.pool != "labelled":
+        raise InputError(f"--method {method.name} is one-shot and reads no label of the pool; leave out --pool-labels")
 
 
 def refuse_bad_study(study: Study) -> list[Finding]:

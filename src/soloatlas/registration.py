@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -13,7 +14,8 @@ from soloatlas.losses.contrastive import contrastive
 from soloatlas.losses.similarity import local_cross_correlation, mutual_information
 from soloatlas.losses.smoothness import bending_energy, diffusion
 from soloatlas.material import Material
-from soloatlas.networks.registration import RegistrationOutput, build
+from soloatlas.networks.choice import build
+from soloatlas.networks.registration import RegistrationOutput
 from soloatlas.randomness import seeded_modules
 from soloatlas.settings import Registration
 from soloatlas.training import Session, Stage, fit, steps_of
@@ -90,6 +92,30 @@ def predict_field(
     with autocast(scan.device, choose_precision(precision, scan.device)):
         output = network(atlas, scan)
     return field_of(output, settings)
+
+
+def registrar(
+    settings: Any,
+    load: Callable[[str], dict[str, Tensor]],
+    session: Session,
+    name: str = "registration",
+) -> Callable[[Tensor, Tensor], Tensor]:
+    """A run's registration network, ready to use: (atlas, prepared scan) to the field (1, 3, x, y, z).
+
+    Args:
+        settings: of a method with a ``registration``.
+        load: gives stored weights by name.
+        session: device and seed.
+        name: of the network.
+    """
+    network = registration_network(settings.registration, session.seed, session.device, name)
+    network.load_state_dict(load(name))
+    network.eval()
+
+    def register(moving: Tensor, fixed: Tensor) -> Tensor:
+        return predict_field(network, moving, fixed, settings.registration, settings.loop.precision)
+
+    return register
 
 
 class PoolFields:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +21,7 @@ from soloatlas.errors import InputError
 from soloatlas.prepare import Prepared, place, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
+from soloatlas.transfer import Case, transfer_scans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -69,8 +70,25 @@ def segment_scans(
     scans = find_scans(inputs)
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
+    if hasattr(run.method, "transfer"):
+        found = transfer_scans(run, scans, output, wishes, progress)
+    else:
+        found = _with_networks(run, scans, output, wishes, device, progress)
+    cases = [case for case, _ in found]
+    rows = [[case["case"], *row] for case, volumes in found for row in volumes]
+    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
+    record = {"run": str(run.folder.resolve()), **asdict(wishes), "cases": cases, "versions": versions()}
+    write_json(output / "segment.json", record)
+    return output
+
+
+def _with_networks(
+    run: Run, scans: Sequence[Path], output: Path, wishes: Wishes, device: str, progress: Progress | None
+) -> list[Case]:
+    """Segment and write every scan, one after the other, with the run's networks."""
     worker = Worker(run, wishes, device)
-    rows, cases = [], []
+    found: list[Case] = []
     for done, path in enumerate(scans):
         if progress:
             progress("segment", done, len(scans), path.name)
@@ -79,44 +97,40 @@ def segment_scans(
         classes, prepared = worker.segment(scan, output, scan_name(path))
         target = output / written_name(path)
         write_volume(target, run.table.decode(classes), scan.grid, like=scan)
-        rows += _volumes(scan_name(path), classes, scan, run)
-        cases.append(
-            {
-                "case": scan_name(path),
-                "input": str(path.resolve()),
-                "sha256": file_sha256(path),
-                "output": target.name,
-                "similarity": round(prepared.score, 4),
-                "aligned": prepared.aligned,
-                # (4, 4): voxel of the working grid to voxel of the scan; saved fields lie on the working grid.
-                "working_to_scan": prepared.placement.matrix.round(8).tolist(),
-                "seconds": round(time.monotonic() - start, 2),
-            }
-        )
+        case = {
+            "case": scan_name(path),
+            "input": str(path.resolve()),
+            "sha256": file_sha256(path),
+            "output": target.name,
+            "similarity": round(prepared.score, 4),
+            "aligned": prepared.aligned,
+            # (4, 4): voxel of the working grid to voxel of the scan; saved fields lie on the working grid.
+            "working_to_scan": prepared.placement.matrix.round(8).tolist(),
+            "seconds": round(time.monotonic() - start, 2),
+        }
+        found.append((case, run.table.volumes(classes, scan.grid)))
         if not prepared.aligned:
             log.warning("%s: does not align with the atlas (similarity %.2f)", path, prepared.score)
     if progress:
         progress("segment", len(scans), len(scans))
-    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
-    record = {"run": str(run.folder.resolve()), **asdict(wishes), "cases": cases, "versions": versions()}
-    write_json(output / "segment.json", record)
-    return output
+    return found
 
 
 def result_stage(method: ModuleType) -> str:
     """What a method ends with: its ``student``, or the atlas's labels warped (``register``)."""
-    return "student" if hasattr(method, "segmenter") else "register"
+    stage: str = method.METHOD.stages[-1]
+    return stage
 
 
 def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> None:
     """Refuse wishes that cannot be met before any work is done."""
     if wishes.stage not in ("student", "register"):
         raise InputError(f"--stage {wishes.stage}: not one of student, register")
-    if wishes.stage == "student" and not hasattr(run.method, "segmenter"):
+    stages = run.method.METHOD.stages
+    if wishes.stage == "student" and "student" not in stages:
         raise InputError(f"{run.folder}: {run.record['method']} has no student; leave out --stage")
     needs_fields = wishes.stage == "register" or wishes.fields
-    if needs_fields and not hasattr(run.method, "registrar"):
+    if needs_fields and "register" not in stages:
         raise InputError(f"{run.folder}: {run.record['method']} does not register; leave out --stage and fields")
     if wishes.flip:
         sided = {c for pair in run.table.pairs for c in pair}
@@ -151,9 +165,13 @@ class Worker:
 
         self.register = self.student = None
         if wishes.stage == "register" or wishes.fields:
-            self.register = run.method.registrar(run.settings, load, self.session)
+            from soloatlas.registration import registrar
+
+            self.register = registrar(run.settings, load, self.session)
         if wishes.stage == "student":
-            self.student = run.method.segmenter(run.settings, load, run.table.classes, self.session)
+            from soloatlas.segmenter import segmenter
+
+            self.student = segmenter(run.settings, load, run.table.classes, self.session)
 
     # Only registering needs the atlas on the working grid; the student alone does without.
     @cached_property
@@ -223,16 +241,6 @@ class Worker:
         return write
 
 
-def _volumes(name: str, classes: np.ndarray, scan: Volume, run: Run) -> list[list[Any]]:
-    """Rows (case, label, name, ml) of every structure, 0 where it was not found."""
-    voxel_ml = abs(np.linalg.det(scan.grid.affine[:3, :3])) / 1000
-    counts = np.bincount(classes.ravel(), minlength=run.table.classes)
-    return [
-        [name, run.table.values[c], run.table.names[c], f"{counts[c] * voxel_ml:.4f}"]
-        for c in range(1, run.table.classes)
-    ]
-
-
 def write_field(field: Tensor, prepared: Prepared, folder: Path, name: str) -> None:
     """Write a field and its Jacobian determinant on the working grid.
 
@@ -269,7 +277,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     """
     from soloatlas.fields import warp, warp_labels
 
-    if not hasattr(run.method, "registrar"):
+    if "register" not in run.method.METHOD.stages:
         raise InputError(f"{run.folder}: {run.record['method']} synthesises nothing")
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
     worker = Worker(run, Wishes(stage="register"), device)

@@ -69,7 +69,7 @@ class Augment:
 class Registration:
     """Atlas-to-scan registration by a network (OS-MedSeg III-A, Eqs. 2, 5-9)."""
 
-    network: str = "siamese"  # any name of networks.registration.REGISTRATION_NETWORKS
+    network: str = "siamese"  # any name of networks.choice.REGISTRATION_NETWORKS
     channels: tuple[int, ...] = (32, 64, 64, 64)  # "doubled"; (16, 32, 32, 32) is undoubled
     half_resolution: bool = False  # decode the field at half the resolution: 4x cheaper
     integration_steps: int = 0  # > 0: the output is a velocity, the field diffeomorphic
@@ -104,6 +104,25 @@ class Segmenter:
     batch: int = 2
     learning_rate: float = 1e-3
     schedule: Literal["constant", "cosine"] = "constant"
+
+
+@dataclass(frozen=True)
+class Segmenting:
+    """Settings of a method that learns to segment from labelled scans."""
+
+    prepare: Prepare = dataclasses.field(default_factory=Prepare)
+    augment: Augment = dataclasses.field(default_factory=Augment)
+    student: Segmenter = dataclasses.field(default_factory=Segmenter)
+    loop: Loop = dataclasses.field(default_factory=Loop)
+
+
+@dataclass(frozen=True)
+class Registering:
+    """Settings of a method that learns to register."""
+
+    prepare: Prepare = dataclasses.field(default_factory=Prepare)
+    registration: Registration = dataclasses.field(default_factory=Registration)
+    loop: Loop = dataclasses.field(default_factory=Loop)
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import os
 import resource
 import sys
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
@@ -124,7 +124,8 @@ class TrainingRun:
 
         start = time.monotonic()
         watch = counting(progress, "prepare")
-        self.prepared = prepare_study(self.study, self.settings.prepare, cache=cache or default_cache(), progress=watch)
+        study = replace(self.study, unlabelled=()) if self.method.METHOD.pool == "none" else self.study
+        self.prepared = prepare_study(study, self.settings.prepare, cache=cache or default_cache(), progress=watch)
         for scan in self.prepared.scans:
             if not scan.aligned:
                 log.warning(
@@ -142,7 +143,7 @@ class TrainingRun:
         """Train the networks and measure the fields on the pool."""
         assert self.prepared is not None
         session = self.session(progress)
-        material = material_of(self.prepared, session)
+        material = material_of(self.prepared, session, self.study)
         self._fit_to_memory(material, session)
         start = time.monotonic()
         self.networks = self.method.train(material, self.settings, session)
@@ -158,13 +159,14 @@ class TrainingRun:
     def _fit_to_memory(self, material: Material, session: Session) -> None:
         """Train on patches where the whole grid does not fit; a resumed run keeps to the first decision."""
         from soloatlas.devices import free_memory
+        from soloatlas.segmenter import fit_to_memory
         from soloatlas.settings import merge
 
-        if not hasattr(self.method, "fit_to_memory"):
+        if not hasattr(self.settings, "student"):
             return
         if "adapted" not in self.record:
             asked, room = to_dict(self.settings), free_memory(session.device)
-            adapted = self.method.fit_to_memory(self.settings, material.shape, material.class_count, room)
+            adapted = fit_to_memory(self.settings, material.shape, material.class_count, room)
             self.record |= {"adapted": to_dict(adapted) != asked, "settings": to_dict(adapted)}
             if self.record["adapted"]:
                 log.warning("not enough memory for the whole grid: training on patches of %s", adapted.student.patch)
@@ -175,11 +177,12 @@ class TrainingRun:
     def _measure_fields(self, material: Material, session: Session) -> None:
         """Write fields.csv (folding, SDlogJ, similarity) and samples.npz (pairs for the report)."""
         from soloatlas.quality import describe_field
+        from soloatlas.registration import registrar
 
-        if not hasattr(self.method, "registrar"):
+        if "registration" not in self.networks:
             return
         states = {name: net.state_dict() for name, net in self.networks.items()}
-        register = self.method.registrar(self.settings, states.__getitem__, session)
+        register = registrar(self.settings, states.__getitem__, session)
         reverse = None
         if hasattr(self.method, "reverser"):
             reverse = self.method.reverser(self.settings, states.__getitem__, session)
@@ -218,9 +221,10 @@ class TrainingRun:
         log.info("%s: %.1f s", part, seconds)
 
 
-def material_of(prepared: PreparedStudy, session: Session) -> Material:
-    """The prepared study as tensors on the session's device."""
+def material_of(prepared: PreparedStudy, session: Session, study: Study) -> Material:
+    """The prepared study as tensors on the session's device, with labels of the pool if the study has them."""
     from soloatlas.material import make_material
+    from soloatlas.prepare import prepare_pool_labels
 
     return make_material(
         prepared.atlas.image,
@@ -230,6 +234,7 @@ def material_of(prepared: PreparedStudy, session: Session) -> Material:
         prepared.table.classes,
         prepared.working.spacing,
         session.device,
+        prepare_pool_labels(prepared, study) if study.pool_labels else None,
     )
 
 
@@ -244,6 +249,8 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         "atlas_labels": _input(study.atlas_labels),
         "unlabelled": [_input(path) for path in study.unlabelled],
     }
+    if study.pool_labels:
+        inputs["pool_labels"] = [_input(path) for path in study.pool_labels]
     plain = to_dict(settings)
     # Where and how fast it is computed may change between two sittings of a run.
     loop = {key: plain["loop"][key] for key in ("precision", "accumulate")}
@@ -257,6 +264,7 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         "settings": plain,
         "seed": seed,
         "study": study.name,
+        "one_shot": not study.pool_labels,
         "inputs": inputs,
         "label_names": str(study.label_names) if study.label_names else "",
         "fingerprint": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
@@ -272,7 +280,7 @@ def _input(path: Path) -> dict[str, str]:
 
 
 def _hashes(inputs: dict[str, Any]) -> list[str]:
-    files = [inputs["atlas"], inputs["atlas_labels"], *inputs["unlabelled"]]
+    files = [inputs["atlas"], inputs["atlas_labels"], *inputs["unlabelled"], *inputs.get("pool_labels", [])]
     return [file["sha256"] for file in files]
 
 

@@ -9,6 +9,7 @@ import torch
 from soloatlas.errors import InputError
 from soloatlas.methods import os_medseg
 from soloatlas.registration import PoolFields, predict_field, registration_network
+from soloatlas.segmenter import fit_to_memory
 from soloatlas.settings import PRESETS, override
 
 
@@ -173,11 +174,11 @@ def test_presets_say_what_they_are():
 
 def test_a_grid_that_does_not_fit_is_trained_in_patches():
     settings = os_medseg.preset("paper")
-    assert os_medseg.fit_to_memory(settings, (160, 192, 224), 36, 1e12) == settings
-    patch = os_medseg.fit_to_memory(settings, (160, 192, 224), 36, 8e9).student.patch
+    assert fit_to_memory(settings, (160, 192, 224), 36, 1e12) == settings
+    patch = fit_to_memory(settings, (160, 192, 224), 36, 8e9).student.patch
     assert len(patch) == 3 and all(32 <= n < 160 and n % 16 == 0 for n in patch)
     asked = override(settings, ["student.patch=[64,64,64]"])
-    assert os_medseg.fit_to_memory(asked, (160, 192, 224), 36, 1e6) == asked
+    assert fit_to_memory(asked, (160, 192, 224), 36, 1e6) == asked
 
 
 @pytest.mark.parametrize(

@@ -2,13 +2,12 @@ import pytest
 import torch
 
 from soloatlas.errors import InputError
+from soloatlas.networks.choice import REGISTRATION_NETWORKS, build
 from soloatlas.networks.registration import (
-    REGISTRATION_NETWORKS,
     RegistrationOutput,
     SiameseRegistration,
     VoxelMorph,
-    _double,
-    build,
+    double_field,
 )
 
 SMALL = (4, 6, 6, 6)
@@ -123,7 +122,7 @@ def test_every_parameter_learns_in_bf16(half_resolution):
 def test_doubled_field_moves_the_same_distance():
     # A field that grows by half a voxel per voxel does so on both grids; in full voxels it is twice as long.
     ramp = 0.5 * torch.arange(6.0).reshape(1, 1, 6, 1, 1).expand(1, 3, 6, 4, 4)
-    doubled = _double(ramp)
+    doubled = double_field(ramp)
     assert doubled.shape == (1, 3, 12, 8, 8)
     torch.testing.assert_close(doubled[:, :, 1:-1].diff(dim=2), torch.full((1, 3, 9, 8, 8), 0.5))
     torch.testing.assert_close(doubled.mean(), 2 * ramp.mean())

@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from soloatlas.atomic import write_text
+from soloatlas.data.volume import Grid
 from soloatlas.errors import InputError
 
 Colour = tuple[int, int, int]
@@ -71,6 +72,12 @@ class LabelTable:
     def decode(self, classes: np.ndarray) -> np.ndarray:
         """File values of a class map, of the same shape, in the smallest unsigned type that fits."""
         return np.asarray(self.values, dtype=np.min_scalar_type(self.values[-1]))[classes]
+
+    def volumes(self, classes: np.ndarray, grid: Grid) -> list[list[Any]]:
+        """Rows (label value, name, ml) of every structure in a class map on ``grid``, 0 where it was not found."""
+        voxel_ml = abs(np.linalg.det(grid.affine[:3, :3])) / 1000
+        counts = np.bincount(classes.ravel(), minlength=self.classes)
+        return [[self.values[c], self.names[c], f"{counts[c] * voxel_ml:.4f}"] for c in range(1, self.classes)]
 
     def to_json(self) -> dict[str, Any]:
         """Plain dictionary for JSON, keyed by file value; `read_label_names` reads it too."""

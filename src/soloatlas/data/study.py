@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from soloatlas.data.files import file_sha256, list_scans, scan_name
@@ -26,6 +26,8 @@ class Study:
         label_names: table of label names (`soloatlas.data.labels.read_label_names`).
         test_images: held-out scans.
         test_labels: their labels, in the same order; or none.
+        pool_labels: labels of the pool, in its order; only for methods that are not one-shot (the supervised
+            bound).
         notes: what the reader should know about how the study was put together.
     """
 
@@ -37,6 +39,24 @@ class Study:
     test_images: tuple[Path, ...] = ()
     test_labels: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
+    pool_labels: tuple[Path, ...] = ()
+
+
+def with_pool_labels(study: Study, folder: str | Path) -> Study:
+    """``study`` with the labels of its pool, for methods that are not one-shot.
+
+    A label map has the name of its scan (nnU-Net's channel number left out).
+
+    Raises:
+        InputError: a scan of the pool has none.
+    """
+    truth = {scan_name(path): path for path in list_scans(Path(folder))}
+    found = [truth.get(scan_name(p)) or truth.get(re.sub(r"_\d{4}$", "", scan_name(p))) for p in study.unlabelled]
+    missing = [scan.name for scan, labels in zip(study.unlabelled, found, strict=True) if labels is None]
+    if missing:
+        first = ", ".join(missing[:5])
+        raise InputError(f"--pool-labels {folder}: no labels for {len(missing)} scans of the pool ({first}); add them")
+    return replace(study, pool_labels=tuple(path for path in found if path))
 
 
 def read_study(folder: str | Path) -> Study:

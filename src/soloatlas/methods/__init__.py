@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 from soloatlas.errors import InputError
 
@@ -23,6 +23,9 @@ class Method:
         paper: citation.
         needs: what it trains on.
         typical: time and memory of the ``quick`` preset on 2 CPU cores.
+        stages: what `segment --stage` can give, the method's own result last: ``register``, the atlas's labels
+            warped; ``student``, the network that segments.
+        pool: what it learns from the pool: its ``scans``, ``labelled`` scans (which is not one-shot), or ``none``.
     """
 
     name: str
@@ -30,6 +33,8 @@ class Method:
     paper: str
     needs: str
     typical: str
+    stages: tuple[Literal["register", "student"], ...]
+    pool: Literal["scans", "labelled", "none"] = "scans"
 
 
 def available_methods() -> dict[str, Method]:
@@ -38,7 +43,7 @@ def available_methods() -> dict[str, Method]:
 
 
 def load_method(name: str) -> ModuleType:
-    """The module of a method: METHOD, preset(name), train(...), probabilities(...).
+    """The module of a method; what it holds is told in docs/explanation/architecture.md.
 
     Raises:
         InputError: there is no such method.
@@ -48,6 +53,29 @@ def load_method(name: str) -> ModuleType:
         raise InputError(f"--method {name}: not a method; known: {', '.join(points)}")
     module: ModuleType = points[name].load()
     return module
+
+
+def check_settings(settings: Any) -> None:
+    """Refuse values that no method can work with, in the parts that ``settings`` has.
+
+    Raises:
+        InputError: naming the setting and what it may be.
+    """
+    counts = {"loop.accumulate": settings.loop.accumulate, "loop.log_steps": settings.loop.log_steps}
+    if hasattr(settings, "student"):
+        s = settings.student
+        counts["student.batch"] = s.batch
+        if s.patch and (len(s.patch) != 3 or any(n < 32 or n % 16 for n in s.patch)):
+            raise InputError(f"student.patch={list(s.patch)}: give three multiples of 16, each at least 32")
+        if len(s.channels) != 5:
+            raise InputError("student.channels takes five widths")
+    if hasattr(settings, "registration"):
+        counts["registration.batch"] = settings.registration.batch
+        if len(settings.registration.channels) != 4:
+            raise InputError("registration.channels takes four widths")
+    low = [name for name, count in counts.items() if count < 1]
+    if low:
+        raise InputError(f"{' and '.join(low)} must be at least 1")
 
 
 def _entry_points() -> dict[str, metadata.EntryPoint]:

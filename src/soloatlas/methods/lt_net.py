@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
 from soloatlas.errors import InputError
-from soloatlas.methods import Method
+from soloatlas.methods import Method, check_settings
 from soloatlas.settings import Loop, Prepare, Registration
 
 if TYPE_CHECKING:
@@ -31,6 +31,7 @@ METHOD = Method(
     "One-shot Medical Image Segmentation",
     needs="one labelled atlas, a pool of unlabelled scans",
     typical="3-20 min, 2-4 GB",
+    stages=("register",),
 )
 
 
@@ -104,11 +105,9 @@ def validate(settings: Settings) -> None:
     Raises:
         InputError: naming the setting and what it may be.
     """
-    r, adversary = settings.registration, settings.adversary
-    if len(r.channels) != 4 or len(adversary.channels) != 4:
-        raise InputError("registration.channels and adversary.channels take four widths")
-    if min(r.batch, settings.loop.accumulate, settings.loop.log_steps) < 1:
-        raise InputError("registration.batch, loop.accumulate and loop.log_steps must be at least 1")
+    check_settings(settings)
+    if len(settings.adversary.channels) != 4:
+        raise InputError("adversary.channels takes four widths")
 
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
@@ -248,30 +247,10 @@ def cycle_terms(
     return smoothness(output.field.float()), terms
 
 
-def registrar(
-    settings: Settings, load: Callable[[str], dict[str, Tensor]], session: Session
-) -> Callable[[Tensor, Tensor], Tensor]:
-    """The forward generator, ready to use: (atlas, prepared scan) to the field (1, 3, x, y, z)."""
-    return _ready(settings, load, session, "registration")
-
-
 def reverser(
     settings: Settings, load: Callable[[str], dict[str, Tensor]], session: Session
 ) -> Callable[[Tensor, Tensor], Tensor] | None:
     """The backward generator: (warped atlas, atlas) to the field on the atlas's grid; None if there is none."""
-    return _ready(settings, load, session, "backward") if settings.cycle.enabled else None
+    from soloatlas.registration import registrar
 
-
-def _ready(
-    settings: Settings, load: Callable[[str], dict[str, Tensor]], session: Session, name: str
-) -> Callable[[Tensor, Tensor], Tensor]:
-    from soloatlas.registration import predict_field
-
-    network = _generator(settings, session, name)
-    network.load_state_dict(load(name))
-    network.eval()
-
-    def register(moving: Tensor, fixed: Tensor) -> Tensor:
-        return predict_field(network, moving, fixed, settings.registration, settings.loop.precision)
-
-    return register
+    return registrar(settings, load, session, "backward") if settings.cycle.enabled else None

@@ -4,17 +4,15 @@ G. Balakrishnan et al., "VoxelMorph", IEEE TMI 2019 (the U-Net with strided conv
 L. Liu et al., "Contrastive registration", IEEE TNNLS 2023 (weight-shared encoders, contrastive features).
 """
 
-import difflib
-from collections.abc import Callable, Sequence
-from typing import Any, NamedTuple
+from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
-from soloatlas.errors import InputError
-from soloatlas.networks.layers import convolve
+from soloatlas.networks.layers import convolve, max_pool
 from soloatlas.networks.residual_unet import require_multiple
 
 
@@ -71,8 +69,8 @@ class SiameseRegistration(nn.Module):
             torch.cat([m.expand(batch, *m.shape[1:]), f], 1) for m, f in zip(moving_levels, fixed_levels, strict=True)
         ]
         with torch.autocast(fixed.device.type, enabled=False):
-            m = _embed(moving_levels[-1], self.project_moving)
-            f = _embed(fixed_levels[-1], self.project_fixed)
+            m = embed(moving_levels[-1], self.project_moving)
+            f = embed(fixed_levels[-1], self.project_fixed)
         return RegistrationOutput(self.decoder(joined), m.expand(batch, -1), f)
 
     def _encode(self, image: Tensor) -> list[Tensor]:
@@ -89,14 +87,27 @@ class VoxelMorph(nn.Module):
 
     Args:
         channels: encoder widths. The default, with decoder widths 32, 32, 32, 32, 32, 16, 16, is the one of
-            the TMI paper's VoxelMorph-2 (301 411 parameters).
+            the TMI paper's VoxelMorph-2 (301 411 parameters); (8, 32, 32, 32) is VoxelMorph-1 (274 387).
         half_resolution: as in `SiameseRegistration`.
+        pooled: convolve at full size and halve by max-pooling, as the authors' PyTorch code and MONAI do
+            (327 331 parameters), instead of by strides as in the paper.
     """
 
-    def __init__(self, channels: tuple[int, int, int, int] = (16, 32, 32, 32), half_resolution: bool = False) -> None:
+    def __init__(
+        self,
+        channels: tuple[int, int, int, int] = (16, 32, 32, 32),
+        half_resolution: bool = False,
+        pooled: bool = False,
+    ) -> None:
         super().__init__()
-        self.encoder = nn.ModuleList(_Layer(i, o, stride=2) for i, o in zip((2, *channels), channels, strict=False))
-        self.decoder = _Decoder(channels, channels, half_resolution)
+        self.pooled = pooled
+        stride = 1 if pooled else 2
+        self.encoder = nn.ModuleList(
+            _Layer(i, o, stride=stride) for i, o in zip((2, *channels), channels, strict=False)
+        )
+        # From full size down: the features that the decoder is given.
+        features = [*channels, channels[-1]] if pooled else [2, *channels]
+        self.decoder = _Decoder(channels, features[1:], half_resolution, features[0])
 
     def forward(
         self, moving: Float[Tensor, "atlases 1 x y z"], fixed: Float[Tensor, "batch 1 x y z"]
@@ -107,10 +118,13 @@ class VoxelMorph(nn.Module):
             InputError: a size is no multiple of 16.
         """
         require_multiple(fixed, 2 ** len(self.encoder), "VoxelMorph")
-        levels = [torch.cat([moving.expand_as(fixed), fixed], 1)]
+        x = torch.cat([moving.expand_as(fixed), fixed], 1)
+        levels = [] if self.pooled else [x]
         for convolution in self.encoder:
-            levels.append(convolution(levels[-1]))
-        return RegistrationOutput(self.decoder(levels))
+            x = convolution(x)
+            levels.append(x)
+            x = max_pool(x) if self.pooled else x
+        return RegistrationOutput(self.decoder([*levels, x] if self.pooled else levels))
 
 
 class _Decoder(nn.Module):
@@ -118,17 +132,18 @@ class _Decoder(nn.Module):
 
     Args:
         channels: widths of the encoder, which the decoder's follow.
-        skips: channels of the features at 1/2, 1/4, 1/8 and 1/16; at full size come the two images.
+        skips: channels of the features at 1/2, 1/4, 1/8 and 1/16.
         half_resolution: end at half the size and double the field.
+        full: channels at full size; the two images by default.
     """
 
-    def __init__(self, channels: Sequence[int], skips: Sequence[int], half_resolution: bool) -> None:
+    def __init__(self, channels: Sequence[int], skips: Sequence[int], half_resolution: bool, full: int = 2) -> None:
         super().__init__()
         narrow, deep = channels[0], channels[-1]
         self.half_resolution = half_resolution
         deepest, *inner = skips[::-1]
         self.levels = nn.ModuleList(_Layer(i, deep) for i in (deepest, *(deep + skip for skip in inner)))
-        self.refine = nn.Sequential(_Layer(deep + 2, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
+        self.refine = nn.Sequential(_Layer(deep + full, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
         self.flow = nn.Conv3d(narrow, 3, 3, padding=1)
         nn.init.normal_(self.flow.weight, std=1e-5)  # training starts from the identity
         nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
@@ -140,7 +155,7 @@ class _Decoder(nn.Module):
             x = convolution(_join(functional.interpolate(x, scale_factor=2), skip))
         if self.half_resolution:
             x = self.refine(_join(x, functional.avg_pool3d(images, 2)))
-            return _double(self._field(x))
+            return double_field(self._field(x))
         return self._field(self.refine(_join(functional.interpolate(x, scale_factor=2), images)))
 
     def _field(self, x: Tensor) -> Tensor:
@@ -162,31 +177,11 @@ def _join(x: Tensor, skip: Tensor) -> Tensor:
     return torch.cat([x, skip.to(x.dtype)], 1)
 
 
-def _embed(deepest: Tensor, project: nn.Module) -> Tensor:
+def embed(deepest: Tensor, project: nn.Module) -> Tensor:
+    """Contrastive features: global average of the deepest encoder output, one linear layer, unit length."""
     return functional.normalize(project(deepest.float().mean((2, 3, 4))), dim=1)
 
 
-def _double(field: Tensor) -> Tensor:
+def double_field(field: Tensor) -> Tensor:
     """A field on cells twice as wide, brought to the full grid: a cell splits into two, so lengths double."""
     return 2 * functional.interpolate(field, scale_factor=2, mode="trilinear", align_corners=False)
-
-
-REGISTRATION_NETWORKS: dict[str, Callable[..., nn.Module]] = {
-    "siamese": SiameseRegistration,
-    "voxelmorph": VoxelMorph,
-}
-"""Networks by name: each takes (moving, fixed) and returns a `RegistrationOutput`."""
-
-
-def build(name: str, **settings: Any) -> nn.Module:
-    """Make the registration network called ``name`` with its own ``settings``.
-
-    Raises:
-        InputError: no such network (the known ones are named).
-    """
-    if name not in REGISTRATION_NETWORKS:
-        close = difflib.get_close_matches(name, REGISTRATION_NETWORKS, n=1)
-        hint = f"did you mean '{close[0]}'? " if close else ""
-        known = ", ".join(REGISTRATION_NETWORKS)
-        raise InputError(f"registration network '{name}' is not known; {hint}known: {known}")
-    return REGISTRATION_NETWORKS[name](**settings)

@@ -8,6 +8,7 @@ from soloatlas.prepare.cohort import Prepared as Prepared
 from soloatlas.prepare.cohort import PreparedStudy as PreparedStudy
 from soloatlas.prepare.cohort import finite as finite
 from soloatlas.prepare.cohort import load_prepared as load_prepared
+from soloatlas.prepare.cohort import prepare_pool_labels as prepare_pool_labels
 from soloatlas.prepare.cohort import prepare_scan as prepare_scan
 from soloatlas.prepare.cohort import prepare_study as prepare_study
 from soloatlas.prepare.cohort import save_prepared as save_prepared

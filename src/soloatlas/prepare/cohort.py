@@ -147,6 +147,25 @@ def prepare_study(
     return PreparedStudy(working, ready, classes, table, scans, settings)
 
 
+def prepare_pool_labels(prepared: PreparedStudy, study: Study) -> list[np.ndarray]:
+    """Class maps (x, y, z) of the pool on the working grid, in its order.
+
+    Raises:
+        InputError: a label map does not lie on its scan's grid, or holds a value that the atlas has not.
+    """
+    out = []
+    for scan, path in zip(prepared.scans, study.pool_labels, strict=True):
+        labels = read_labels(path)
+        if not labels.grid.matches(scan.placement.native):
+            raise InputError(f"{path}: not on the grid of its scan {scan.name}; resample the labels to it")
+        try:
+            classes = prepared.table.encode(labels.array)
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from error
+        out.append(prepare_labels(classes, scan.placement, prepared.table.classes))
+    return out
+
+
 def save_prepared(folder: Path, study: PreparedStudy) -> None:
     """Write ``study`` as plain arrays (float16 images) and JSON; an older content of ``folder`` is replaced.
 

@@ -1,0 +1,172 @@
+"""Classical registration of files, no learning: ANTs and greedy carry the atlas's labels to a scan.
+
+The scans are registered as they are, on their own grids: nothing is prepared. One thread and a fixed seed for
+each scan, so that the same input gives the same labels; scans run side by side instead.
+"""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from soloatlas.data.volume import Grid, Volume
+from soloatlas.errors import InputError, RunError
+
+_TO_LPS = np.array([-1.0, -1.0, 1.0])
+
+
+@dataclass(frozen=True)
+class Ants:
+    """What ANTsPy is told."""
+
+    transform: Literal["Rigid", "Affine", "SyN", "SyNOnly"] = "SyN"
+    metric: Literal["mattes", "meansquares", "CC"] = "mattes"  # of SyN; the linear stages take Mattes
+    iterations: tuple[int, ...] = (40, 20, 0)  # of SyN, from coarse to fine; ANTsPy's own
+    gradient_step: float = 0.2
+    flow_sigma: float = 3.0
+    total_sigma: float = 0.0
+    labels: Literal["genericLabel", "nearestNeighbor"] = "genericLabel"
+    seed: int = 1  # of the random sampling of the linear stages
+
+
+@dataclass(frozen=True)
+class Greedy:
+    """What greedy is told."""
+
+    affine_iterations: tuple[int, ...] = (100, 50, 10)
+    iterations: tuple[int, ...] = (100, 50, 10)  # from coarse to fine
+    radius: int = 2  # of the patch of the normalised cross-correlation, voxels
+    smoothing: tuple[float, float] = (2.0, 0.5)  # voxels: of the update, of the whole warp
+
+
+@dataclass(frozen=True, eq=False)
+class Transferred:
+    """The atlas's labels in a scan.
+
+    Attributes:
+        labels: file values on the scan's own grid, (x, y, z).
+        field: displacement from scan to atlas on that grid, (x, y, z, 3) mm in LPS+; None if not asked for.
+    """
+
+    labels: np.ndarray
+    field: np.ndarray | None = None
+
+
+def ants_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Ants, field: bool = False) -> Transferred:
+    """Register the atlas to the scan with ANTsPy and carry its labels over.
+
+    Args:
+        atlas, labels: on one grid; ``scan`` on any.
+        settings: see `Ants`.
+        field: also return the whole displacement (affine part included).
+
+    Raises:
+        InputError: ANTsPy is not installed.
+        RunError: the registration failed.
+    """
+    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read when ITK is loaded
+    try:
+        import ants
+    except ImportError as error:
+        raise InputError("this method needs ANTsPy; pip install 'soloatlas[ants]'") from error
+    # The only way to a seed: `registration` takes a random_seed and ignores it (ANTsPy 0.6.3).
+    ants.config.set_ants_deterministic(on=False, seed_value=settings.seed)
+    fixed, moving, moving_labels = (_ants_image(volume) for volume in (scan, atlas, labels))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            found = ants.registration(
+                fixed,
+                moving,
+                type_of_transform=settings.transform,
+                outprefix=str(Path(folder) / "to_scan_"),
+                reg_iterations=settings.iterations,
+                syn_metric=settings.metric,
+                grad_step=settings.gradient_step,
+                flow_sigma=settings.flow_sigma,
+                total_sigma=settings.total_sigma,
+            )
+            forward = found["fwdtransforms"]
+            warped = ants.apply_transforms(fixed, moving_labels, forward, interpolator=settings.labels)
+            whole = None
+            if field:
+                composed = ants.apply_transforms(fixed, moving, forward, compose=str(Path(folder) / "whole_"))
+                whole = ants.image_read(composed).numpy()
+        except Exception as error:  # ANTs raises RuntimeError and ValueError from many places
+            raise RunError(f"{scan.path or 'scan'}: ANTs {settings.transform} failed: {error}") from error
+    return Transferred(warped.numpy().round().astype(labels.array.dtype), whole)
+
+
+def _ants_image(volume: Volume) -> Any:
+    """As ANTsPy reads the file itself, where there is one: its spacing differs from the affine's in the last bits."""
+    import ants
+
+    if volume.path is not None and volume.path.is_file():
+        image = ants.image_read(str(volume.path))
+        if image.shape == volume.array.shape and np.array_equal(image.numpy(), volume.array.astype(np.float32)):
+            return image
+    spacing, origin, direction = _itk_geometry(volume.grid)
+    array = np.ascontiguousarray(volume.array, dtype=np.float32)
+    return ants.from_numpy(array, origin=origin.tolist(), spacing=list(spacing), direction=direction)
+
+
+def _itk_geometry(grid: Grid) -> tuple[tuple[float, float, float], np.ndarray, np.ndarray]:
+    """Spacing, origin and direction as ITK has them, in LPS+."""
+    direction = _TO_LPS[:, None] * grid.affine[:3, :3] / np.asarray(grid.spacing)
+    return grid.spacing, grid.affine[:3, 3] * _TO_LPS, direction
+
+
+def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greedy, field: bool = False) -> Transferred:
+    """Register the atlas to the scan with greedy (affine, then deformable) and carry its labels over.
+
+    Raises:
+        InputError: greedy is not installed.
+        RunError: the registration failed.
+    """
+    try:
+        from picsl_greedy import Greedy3D
+    except ImportError as error:
+        raise InputError("this method needs greedy; pip install 'soloatlas[ants]'") from error
+    import SimpleITK
+
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for part, volume in (("scan", scan), ("atlas", atlas), ("labels", labels)):
+            SimpleITK.WriteImage(_itk_image(volume), str(folder / f"{part}.nii.gz"))
+        f, a = folder / "scan.nii.gz", folder / "atlas.nii.gz"
+        by_levels, warped = "x".join(map(str, settings.iterations)), folder / "carried.nii.gz"
+        linear = "x".join(map(str, settings.affine_iterations))
+        first, second = settings.smoothing
+        radius = "x".join([str(settings.radius)] * 3)
+        commands = [
+            f"-i {f} {a} -a -dof 12 -m NCC {radius} -n {linear} -ia-image-centers -o {folder}/affine.mat",
+            f"-i {f} {a} -it {folder}/affine.mat -m NCC {radius} -n {by_levels} "
+            f"-s {first}vox {second}vox -o {folder}/warp.nii.gz",
+            f"-rf {f} -ri LABEL 0.2vox -rm {folder}/labels.nii.gz {warped} -rc {folder}/whole.nii.gz "
+            f"-r {folder}/warp.nii.gz {folder}/affine.mat",
+        ]
+        try:
+            for command in commands:
+                Greedy3D().execute(f"-d 3 -V 0 -threads 1 {command}")
+        except Exception as error:  # greedy raises its own exception type, which it does not export
+            raise RunError(f"{scan.path or 'scan'}: greedy failed: {error}") from error
+        carried = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(warped))).transpose(2, 1, 0)
+        whole = SimpleITK.ReadImage(str(folder / "whole.nii.gz")) if field else None
+        vectors = SimpleITK.GetArrayFromImage(whole).transpose(2, 1, 0, 3) if whole is not None else None
+    return Transferred(carried.round().astype(labels.array.dtype), vectors)
+
+
+def _itk_image(volume: Volume) -> Any:
+    import SimpleITK
+
+    spacing, origin, direction = _itk_geometry(volume.grid)
+    array = np.ascontiguousarray(volume.array.transpose(2, 1, 0), dtype=np.float32)
+    image = SimpleITK.GetImageFromArray(array)
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+    return image

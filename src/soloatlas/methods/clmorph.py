@@ -1,0 +1,49 @@
+"""CLMorph: registration with a contrastive loss between the encoded images.
+
+Liu, Aviles-Rivero, Schönlieb: "Contrastive Registration for Unsupervised Medical Image Segmentation" (IEEE TNNLS
+2023). Its own network, with the contrastive term of OS-MedSeg's Eq. 2; OS-MedSeg's variant of it is
+``registration.network=siamese``.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from soloatlas import presets
+from soloatlas.methods import Method, check_settings
+from soloatlas.settings import Registering as Settings
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from soloatlas.material import Material
+    from soloatlas.training import Session
+
+METHOD = Method(
+    name="clmorph",
+    family="ABS",
+    paper="Liu et al. 2023, Contrastive Registration for Unsupervised Medical Image Segmentation",
+    needs="one labelled atlas, a pool of unlabelled scans",
+    typical="3-20 min, 2-4 GB",
+    stages=("register",),
+)
+
+
+def preset(name: str) -> Settings:
+    """The settings of a preset: quick, standard, paper or paper-ct.
+
+    Similarity, smoothness, rate and length are those of every method of Table I of OS-MedSeg.
+    """
+    registration = replace(presets.registration(name), network="clmorph", channels=(16, 32, 64, 256))
+    return Settings(presets.prepare(name), registration)
+
+
+validate = check_settings
+
+
+def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
+    """Learn to register the atlas to the pool (stage ``register``)."""
+    from soloatlas.registration import learn_registration
+
+    return {"registration": learn_registration(material, settings.registration, session)}

@@ -1,0 +1,60 @@
+"""SyN: symmetric diffeomorphic registration by ANTs, after an affine stage (row Trad of OS-MedSeg's Table I).
+
+Avants, Epstein, Grossman, Gee: "Symmetric diffeomorphic image registration with cross-correlation" (Medical Image
+Analysis 2008).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from soloatlas.classical import Ants
+from soloatlas.methods import Method, check_settings
+from soloatlas.settings import Loop, Prepare
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from soloatlas.classical import Transferred
+    from soloatlas.material import Material
+    from soloatlas.training import Session
+
+METHOD = Method(
+    name="syn",
+    family="Trad",
+    paper="Avants et al. 2008, Symmetric diffeomorphic image registration with cross-correlation",
+    needs="one labelled atlas; nothing is learnt, the pool is not looked at",
+    typical="none; 5-120 s a scan",
+    stages=("register",),
+    pool="none",
+)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What ANTsPy is told; ``prepare`` and ``loop`` only shape what a run records of its atlas."""
+
+    prepare: Prepare = field(default_factory=Prepare)
+    ants: Ants = field(default_factory=Ants)
+    loop: Loop = field(default_factory=Loop)
+
+
+def preset(name: str) -> Settings:
+    """The same in every preset: the papers give no settings; ANTsPy's own defaults."""
+    return Settings()
+
+
+validate = check_settings
+
+
+def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
+    """Nothing to learn."""
+    return {}
+
+
+def transfer(atlas: Any, labels: Any, scan: Any, settings: Settings, fields: bool = False) -> Transferred:
+    """The atlas's labels on the scan's own grid; volumes as read from their files."""
+    from soloatlas.classical import ants_transfer
+
+    return ants_transfer(atlas, labels, scan, settings.ants, fields)

@@ -1,0 +1,85 @@
+"""Methods without learning: the atlas's labels carried to each scan, several scans side by side."""
+
+from __future__ import annotations
+
+import functools
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soloatlas.atomic import replacing
+from soloatlas.classical import Transferred
+from soloatlas.data.files import file_sha256, read_volume, scan_name, write_volume, written_name
+from soloatlas.data.volume import Grid
+from soloatlas.errors import InputError
+from soloatlas.prepare import finite
+from soloatlas.prepare.cohort import in_processes
+
+if TYPE_CHECKING:
+    from soloatlas.runs import Run
+    from soloatlas.segmentation import Wishes
+    from soloatlas.training import Progress
+
+Case = tuple[dict[str, Any], list[list[Any]]]  # a scan's entry of segment.json and its rows of volumes.csv
+
+
+def transfer_scans(
+    run: Run, scans: Sequence[Path], output: Path, wishes: Wishes, progress: Progress | None
+) -> list[Case]:
+    """Carry the atlas's labels to every scan and write them; in as many processes as there are cores.
+
+    Raises:
+        InputError: the wishes need a network, or a program is missing.
+    """
+    if wishes.probabilities or wishes.flip:
+        raise InputError(f"{run.record['method']}: labels are carried over, there are no probabilities to give")
+    done = 0
+
+    def tell(_: Case) -> None:
+        nonlocal done
+        done += 1
+        if progress:
+            progress("segment", done, len(scans))
+
+    work = functools.partial(_transfer_one, folder=run.folder, output=output, wishes=wishes)
+    return in_processes(work, list(scans), None, tell)
+
+
+def _transfer_one(path: Path, folder: Path, output: Path, wishes: Wishes) -> Case:
+    from soloatlas.inference import largest_components
+    from soloatlas.runs import open_run
+
+    run, start = open_run(folder), time.monotonic()
+    scan = read_volume(path)
+    found: Transferred = run.method.transfer(run.atlas, run.atlas_labels, finite(scan), run.settings, wishes.fields)
+    classes = run.table.encode(found.labels)
+    if wishes.largest_component:
+        classes = largest_components(classes)
+    target = output / written_name(path)
+    write_volume(target, run.table.decode(classes), scan.grid, like=scan)
+    if found.field is not None:
+        write_native_field(found.field, scan.grid, output / "fields" / f"{scan_name(path)}_field.nii.gz")
+    entry = {
+        "case": scan_name(path),
+        "input": str(path.resolve()),
+        "sha256": file_sha256(path),
+        "output": target.name,
+        "seconds": round(time.monotonic() - start, 2),
+    }
+    return entry, run.table.volumes(classes, scan.grid)
+
+
+def write_native_field(field: np.ndarray, grid: Grid, path: Path) -> None:
+    """Write a displacement field (x, y, z, 3), mm in LPS+, on ``grid``, as ITK, ANTs and Slicer read it."""
+    import SimpleITK
+
+    to_lps = np.array([-1.0, -1.0, 1.0])
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(field.transpose(2, 1, 0, 3)), isVector=True)
+    image.SetSpacing(grid.spacing)
+    image.SetOrigin((grid.affine[:3, 3] * to_lps).tolist())
+    image.SetDirection((to_lps[:, None] * grid.affine[:3, :3] / np.asarray(grid.spacing)).ravel().tolist())
+    with replacing(path) as temporary:
+        SimpleITK.WriteImage(image, str(temporary))

@@ -1,0 +1,125 @@
+"""VoxelMorph, TransMorph, CLMorph: what each is, any size, and that it learns."""
+
+import json
+
+import pytest
+import torch
+
+from soloatlas.fields import warp
+from soloatlas.losses.similarity import local_cross_correlation
+from soloatlas.methods import clmorph, os_medseg, transmorph, voxelmorph_1, voxelmorph_2
+from soloatlas.networks.choice import build
+from soloatlas.networks.registration import VoxelMorph
+from soloatlas.registration import predict_field, registration_network
+from soloatlas.settings import PRESETS, override
+
+METHODS = {"voxelmorph-1": voxelmorph_1, "voxelmorph-2": voxelmorph_2, "transmorph": transmorph, "clmorph": clmorph}
+NARROW = {"transmorph": "[16,32,32,32]", "clmorph": "[4,8,8,16]"}
+every_method = pytest.mark.parametrize("name", METHODS)
+
+
+def count(network):
+    return sum(p.numel() for p in network.parameters())
+
+
+def images(batch, *size, seed=0):
+    return torch.rand(batch, 1, *size, generator=torch.Generator().manual_seed(seed))
+
+
+@every_method
+def test_all_share_similarity_and_smoothness_with_os_medseg(name):
+    assert METHODS[name].METHOD.name == name
+    for preset in PRESETS:
+        theirs, ours = METHODS[name].preset(preset).registration, os_medseg.preset(preset).registration
+        for part in ("similarity", "smoothness", "alpha", "window", "steps", "epochs", "batch"):
+            assert getattr(theirs, part) == getattr(ours, part), part
+        assert bool(theirs.beta) is (name == "clmorph"), "the contrastive term is CLMorph's and ours"
+
+
+def test_numbers_of_parameters():
+    def of(name):
+        r = METHODS[name].preset("paper").registration
+        return count(build(r.network, channels=r.channels, half_resolution=r.half_resolution))
+
+    assert of("voxelmorph-1") == 274_387
+    assert of("voxelmorph-2") == 301_411
+    assert count(VoxelMorph(pooled=True)) == 327_331
+    assert 46.0e6 < of("transmorph") < 47.5e6  # 46.77 million in the paper
+
+
+def test_voxelmorph_equals_monais_with_the_same_weights():
+    from monai.networks.nets import VoxelMorphUNet
+
+    theirs = VoxelMorphUNet(
+        spatial_dims=3,
+        in_channels=2,
+        unet_out_channels=32,
+        channels=(16, 32, 32, 32, 32, 32, 32, 32),
+        final_conv_channels=(16, 16),
+        use_maxpool=True,
+    ).eval()
+    ours = VoxelMorph(pooled=True).eval()
+    assert count(theirs) == count(ours)
+    # MONAI nests the levels, so that its parameters come from the outside in: down, inner levels, up.
+    convolutions = [m for m in theirs.modules() if isinstance(m, torch.nn.Conv3d)]
+    own = [*(layer.conv for layer in ours.encoder), *(layer.conv for layer in ours.decoder.levels)]
+    own += [*(layer.conv for layer in ours.decoder.refine), ours.decoder.flow]
+    by_shape = [tuple(c.weight.shape) for c in convolutions]
+    assert sorted(by_shape) == sorted(tuple(c.weight.shape) for c in own)
+    downs, ups = _in_order_of_use(theirs, convolutions)
+    torch.nn.init.normal_(ours.decoder.flow.weight, std=0.1)
+    for mine, its in zip(own, [*downs, *ups], strict=True):
+        its.load_state_dict(mine.state_dict())
+    moving, fixed = images(1, 32, 48, 32), images(1, 32, 48, 32, seed=1)
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            ours(moving, fixed).field, theirs(torch.cat([moving, fixed], 1)), atol=1e-4, rtol=1e-4
+        )
+
+
+def _in_order_of_use(network, convolutions):
+    """The convolutions in the order in which a forward pass meets them, split after the fourth."""
+    seen = []
+    hooks = [c.register_forward_pre_hook(lambda module, _: seen.append(module)) for c in convolutions]
+    with torch.inference_mode():
+        network(torch.zeros(1, 2, 32, 32, 32))
+    for hook in hooks:
+        hook.remove()
+    return seen[:4], seen[4:]
+
+
+@pytest.mark.parametrize("half_resolution", [False, True])
+@pytest.mark.parametrize(("name", "size"), [("transmorph", (33, 40, 50)), ("clmorph", (17, 24, 30))])
+def test_any_size(name, size, half_resolution):
+    network = build(name, channels=json.loads(NARROW[name]), half_resolution=half_resolution).eval()
+    torch.nn.init.normal_(network.flow.weight, std=0.1)
+    output = network(images(1, *size), images(2, *size, seed=1))
+    assert output.field.shape == (2, 3, *size)
+    assert torch.isfinite(output.field).all() and output.field.abs().max() > 0
+
+
+@every_method
+def test_learns_to_move_the_atlas(material, session, name):
+    rate = "1e-3" if name == "transmorph" else "3e-3"
+    changes = ["registration.steps=40", f"registration.learning_rate={rate}", "loop.precision=float32"]
+    changes += [f"registration.channels={NARROW[name]}"] if name in NARROW else []
+    settings = override(METHODS[name].preset("quick"), changes)
+    network = METHODS[name].train(material, settings, session)["registration"]
+    scan = material.scans([0])
+    field = predict_field(network, material.atlas, scan, settings.registration, "float32")
+    before = local_cross_correlation(scan, material.atlas)
+    assert local_cross_correlation(scan, warp(material.atlas, field)) < before - 0.01
+
+
+@pytest.mark.parametrize("network", ["voxelmorph", "voxelmorph-pooled", "transmorph", "clmorph"])
+def test_any_registration_network_serves_os_medseg(material, session, network):
+    channels = NARROW.get(network, "[4,4,4,4]")
+    settings = override(
+        os_medseg.preset("quick"),
+        [f"registration.network={network}", f"registration.channels={channels}", "registration.steps=1",
+         "student.steps=1", "student.channels=[4,4,8,8,8]", "loop.precision=float32"],
+    )  # fmt: skip
+    os_medseg.validate(settings)
+    nets = os_medseg.train(material, settings, session)
+    fresh = registration_network(settings.registration, 0, session.device)
+    assert count(nets["registration"]) == count(fresh)
