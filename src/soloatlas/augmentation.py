@@ -78,6 +78,14 @@ def spatial_displacement(
     return moved + change.shift.to(device).view(1, 3, 1, 1, 1) + elastic
 
 
+def smooth_displacement(
+    shape: Sequence[int], deviation: float, spacing: int, generator: torch.Generator
+) -> Float[Tensor, "1 3 x y z"]:
+    """A smooth random displacement alone: ``deviation`` in voxels, of control points ``spacing`` voxels apart."""
+    points = [max(2, round(n / spacing) + 1) for n in shape]
+    return _smooth_upsample(torch.randn(1, 3, *points, generator=generator) * deviation, shape)
+
+
 def _smooth_upsample(control: Tensor, shape: Sequence[int]) -> Tensor:
     """Control points to a grid, smooth across their cells: quadratic B-spline by pooling a linear one."""
     finer = [min(n, 2 * (c - 1) + 1) for n, c in zip(shape, control.shape[2:], strict=True)]

@@ -37,22 +37,22 @@ def field_of(output: RegistrationOutput, settings: Registration) -> Tensor:
 
 
 def registration_terms(
-    atlas: Tensor, scans: Tensor, output: RegistrationOutput, settings: Registration
+    moving: Tensor, fixed: Tensor, output: RegistrationOutput, settings: Registration
 ) -> dict[str, Tensor]:
     """The terms of Eq. 5, OS-MedSeg: similarity, smoothness, contrast (all minimised).
 
     Args:
-        atlas: (1, 1, x, y, z), the moving image.
-        scans: (batch, 1, x, y, z), the fixed images.
+        moving: (1 or batch, 1, x, y, z), the atlas.
+        fixed: (batch, 1, x, y, z), the scans.
         output: of the registration network for them.
     """
     field = field_of(output, settings)
-    warped = fields.warp(atlas.expand(len(scans), -1, -1, -1, -1), field)
+    warped = fields.warp(moving.expand_as(fixed), field)
     terms = {}
     if settings.similarity == "cc":
-        terms["similarity"] = local_cross_correlation(scans, warped, settings.window)
+        terms["similarity"] = local_cross_correlation(fixed, warped, settings.window)
     else:
-        terms["similarity"] = mutual_information(scans, warped, settings.bins)
+        terms["similarity"] = mutual_information(fixed, warped, settings.bins)
     smoothness = diffusion if settings.smoothness == "diffusion" else bending_energy
     terms["smoothness"] = smoothness(output.field.float())
     if settings.beta and output.fixed_features is not None and output.moving_features is not None:
@@ -60,18 +60,23 @@ def registration_terms(
     return terms
 
 
-def learn_registration(material: Material, settings: Registration, session: Session) -> nn.Module:
-    """Train a registration network of the atlas to the pool (stage ``register``)."""
-    network = registration_network(settings, session.seed, session.device)
+def learn_registration(material: Material, settings: Registration, session: Session, back: bool = False) -> nn.Module:
+    """Train a registration network of the atlas to the pool (stage ``register``).
+
+    With ``back`` the scans are moved to the atlas instead (stage ``back``).
+    """
+    name = "back" if back else "registration"
+    network = registration_network(settings, session.seed, session.device, name)
 
     def objective(step: int, items: Sequence[int]) -> dict[str, Tensor]:
         scans = material.scans(items)
-        return registration_terms(material.atlas, scans, network(material.atlas, scans), settings)
+        moving, fixed = (scans, material.atlas.expand_as(scans)) if back else (material.atlas, scans)
+        return registration_terms(moving, fixed, network(moving, fixed), settings)
 
     items = len(material.names)
     stage = Stage(
-        name="register",
-        networks={"registration": network},
+        name="back" if back else "register",
+        networks={name: network},
         objective=objective,
         weights={"similarity": 1.0, "smoothness": settings.alpha, "contrast": settings.beta},
         items=items,

@@ -41,10 +41,12 @@ class Rival:
     Attributes:
         networks: trained together.
         weights: factors of the terms that they minimise.
+        learning_rate: of their optimiser; None: the stage's. Both follow the stage's schedule.
     """
 
     networks: Mapping[str, nn.Module]
     weights: Mapping[str, float]
+    learning_rate: float | None = None
 
 
 @dataclass(frozen=True)
@@ -110,9 +112,8 @@ def fit(stage: Stage, session: Session) -> None:
     log.forget_after(start)
     saved = time.monotonic()
     for step in range(start, stage.steps):
-        rate = stage.learning_rate * _rate(stage.schedule, step, stage.steps)
         for player in players:
-            player.begin(rate)
+            player.begin(_rate(stage.schedule, step, stage.steps))
         for part in range(loop.accumulate):
             batch = step * loop.accumulate + part
             items = visiting_order(seed, stage.name, stage.items, batch * stage.batch, stage.batch)
@@ -145,15 +146,21 @@ def fit(stage: Stage, session: Session) -> None:
 class _Player:
     """Networks with an optimiser of their own; the stage's own are the last to play."""
 
-    def __init__(self, networks: Mapping[str, nn.Module], weights: Mapping[str, float], stage: Stage) -> None:
+    def __init__(
+        self,
+        networks: Mapping[str, nn.Module],
+        weights: Mapping[str, float],
+        rate: float,
+        betas: tuple[float, float],
+    ) -> None:
         self.modules = nn.ModuleDict(dict(networks)).train()
-        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=stage.learning_rate, betas=stage.betas)
-        self.weights = weights
+        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=rate, betas=betas)
+        self.weights, self.rate = weights, rate
 
-    def begin(self, rate: float) -> None:
-        """Start a step with this learning rate."""
+    def begin(self, factor: float) -> None:
+        """Start a step with this factor of the learning rate."""
         for group in self.optimiser.param_groups:
-            group["lr"] = rate
+            group["lr"] = self.rate * factor
         self.optimiser.zero_grad(set_to_none=True)
 
     def give_way(self, scaler: torch.amp.GradScaler) -> None:
@@ -164,8 +171,11 @@ class _Player:
 
 
 def _players(stage: Stage) -> list[_Player]:
-    rivals = [_Player(stage.rival.networks, stage.rival.weights, stage)] if stage.rival else []
-    return [*rivals, _Player(stage.networks, stage.weights, stage)]
+    players = [_Player(stage.networks, stage.weights, stage.learning_rate, stage.betas)]
+    if stage.rival:
+        r = stage.rival
+        players.insert(0, _Player(r.networks, r.weights, r.learning_rate or stage.learning_rate, stage.betas))
+    return players
 
 
 def _turns(stage: Stage, batch: int, items: Sequence[int]) -> Iterator[Terms]:

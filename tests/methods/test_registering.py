@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 
+from soloatlas.errors import InputError
 from soloatlas.fields import warp
 from soloatlas.losses.similarity import local_cross_correlation
 from soloatlas.methods import clmorph, os_medseg, transmorph, voxelmorph_1, voxelmorph_2
@@ -14,7 +15,7 @@ from soloatlas.registration import predict_field, registration_network
 from soloatlas.settings import PRESETS, override
 
 METHODS = {"voxelmorph-1": voxelmorph_1, "voxelmorph-2": voxelmorph_2, "transmorph": transmorph, "clmorph": clmorph}
-NARROW = {"transmorph": "[16,32,32,32]", "clmorph": "[4,8,8,16]"}
+NARROW = {"transmorph": "[16,32,64,128]", "clmorph": "[4,8,8,16]"}
 every_method = pytest.mark.parametrize("name", METHODS)
 
 
@@ -60,7 +61,6 @@ def test_voxelmorph_equals_monais_with_the_same_weights():
     ).eval()
     ours = VoxelMorph(pooled=True).eval()
     assert count(theirs) == count(ours)
-    # MONAI nests the levels, so that its parameters come from the outside in: down, inner levels, up.
     convolutions = [m for m in theirs.modules() if isinstance(m, torch.nn.Conv3d)]
     own = [*(layer.conv for layer in ours.encoder), *(layer.conv for layer in ours.decoder.levels)]
     own += [*(layer.conv for layer in ours.decoder.refine), ours.decoder.flow]
@@ -68,8 +68,12 @@ def test_voxelmorph_equals_monais_with_the_same_weights():
     assert sorted(by_shape) == sorted(tuple(c.weight.shape) for c in own)
     downs, ups = _in_order_of_use(theirs, convolutions)
     torch.nn.init.normal_(ours.decoder.flow.weight, std=0.1)
+    joining = {layer.conv for layer in (*ours.decoder.levels[1:], ours.decoder.refine[0])}
     for mine, its in zip(own, [*downs, *ups], strict=True):
-        its.load_state_dict(mine.state_dict())
+        weight = mine.weight.data
+        if mine in joining:  # MONAI puts the skip first, we the 32 channels from below
+            weight = torch.cat([weight[:, 32:], weight[:, :32]], 1)
+        its.load_state_dict({"weight": weight, "bias": mine.bias.data})
     moving, fixed = images(1, 32, 48, 32), images(1, 32, 48, 32, seed=1)
     with torch.inference_mode():
         torch.testing.assert_close(
@@ -91,11 +95,16 @@ def _in_order_of_use(network, convolutions):
 @pytest.mark.parametrize("half_resolution", [False, True])
 @pytest.mark.parametrize(("name", "size"), [("transmorph", (33, 40, 50)), ("clmorph", (17, 24, 30))])
 def test_any_size(name, size, half_resolution):
-    network = build(name, channels=json.loads(NARROW[name]), half_resolution=half_resolution).eval()
+    network = build(name, channels=tuple(json.loads(NARROW[name])), half_resolution=half_resolution).eval()
     torch.nn.init.normal_(network.flow.weight, std=0.1)
     output = network(images(1, *size), images(2, *size, seed=1))
     assert output.field.shape == (2, 3, *size)
     assert torch.isfinite(output.field).all() and output.field.abs().max() > 0
+
+
+def test_stages_of_a_transformer_double():
+    with pytest.raises(InputError, match="each twice the one before"):
+        build("transmorph", channels=(16, 32, 32, 32))
 
 
 @every_method

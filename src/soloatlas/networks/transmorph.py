@@ -5,12 +5,14 @@ J. Chen et al., "TransMorph: Transformer for unsupervised medical image registra
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional
 
+from soloatlas.errors import InputError
 from soloatlas.networks.layers import convolve, normalise
 from soloatlas.networks.registration import RegistrationOutput, double_field
 
@@ -28,9 +30,12 @@ class TransMorph(nn.Module):
     larger than a feature map shrinks to it).
 
     Args:
-        channels: widths of the four stages; the first is the patches' embedding.
+        channels: widths of the four stages, each twice the one before; the first is the patches' embedding.
         half_resolution: leave out the full-size decoder block and double the field linearly, sizes and values.
         window: voxels of a stage's attention window.
+
+    Raises:
+        InputError: the widths do not double.
     """
 
     def __init__(
@@ -41,6 +46,9 @@ class TransMorph(nn.Module):
     ) -> None:
         super().__init__()
         from monai.networks.nets.swin_unetr import BasicLayer, PatchMergingV2
+
+        if any(b != 2 * a for a, b in pairwise(channels)) or channels[0] % 8:
+            raise InputError("transmorph: registration.channels are multiples of 8, each twice the one before")
 
         self.half_resolution = half_resolution
         narrow, *_ = channels
