@@ -138,6 +138,7 @@ MEANING = {
     "loop.precision": "autocast type",
     "loop.accumulate": "batches per optimiser step",
     "loop.checkpoint_minutes": "time between checkpoints",
+    "loop.minutes": "training time at most, shared among stages; the rate's schedule ends with it; 0: no limit",
     "loop.log_steps": "metrics.csv holds means over so many steps",
 }
 

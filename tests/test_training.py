@@ -10,7 +10,7 @@ from torch import nn
 from soloatlas.errors import RunError
 from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
-from soloatlas.training import Session, Stage, fit, steps_of
+from soloatlas.training import Rival, Session, Stage, fit, steps_of
 
 
 def make_network():
@@ -108,3 +108,34 @@ def test_epochs_count_the_last_short_batch():
     assert steps_of(0, 200, 334, 2) == 33400
     assert steps_of(0, 10, 5, 2) == 30
     assert steps_of(7, 10, 5, 2) == 7
+
+
+def test_a_stage_out_of_time_ends_with_its_schedule_and_is_done(session):
+    limited = replace(session, loop=replace(session.loop, minutes=1e-9))
+    network = make_network()
+    before = weights_of(network).clone()
+    fit(make_stage(network, 50), limited)
+    assert torch.equal(weights_of(network), before), "no time, no step"
+    fit(make_stage(network, 50), replace(session, loop=replace(session.loop, minutes=10.0)))
+    assert torch.equal(weights_of(network), before), "a stage that ended is not begun again"
+
+
+def test_a_rival_steps_first_with_its_own_rate_and_gets_no_gradient_in_the_turn_that_follows(session):
+    main, other = make_network(), make_network()
+    frozen = []
+
+    def objective(step, items):
+        x = torch.ones(2, 4)
+        yield {"rival": (other(x) - 1).square().mean() + 0 * main(x).sum()}
+        frozen.append(all(not p.requires_grad for p in other.parameters()))
+        yield {"main": (main(x) - other(x)).square().mean()}
+
+    start = weights_of(other).clone()
+    rival = Rival({"other": other}, {"rival": 1.0}, learning_rate=1e-3)
+    fit(Stage("game", {"net": main}, objective, {"main": 1.0}, 5, 1, 2, 1e-2, rival=rival), session)
+    assert frozen == [True]
+    assert float((weights_of(other) - start).abs().max()) == pytest.approx(1e-3, rel=1e-2), "Adam's first step"
+    again, its = make_network(), make_network()
+    stage = Stage("game", {"net": again}, objective, {"main": 1.0}, 5, 1, 2, 1e-2, rival=Rival({"other": its}, {}))
+    fit(stage, session)
+    assert torch.equal(weights_of(again), weights_of(main)) and torch.equal(weights_of(its), weights_of(other))

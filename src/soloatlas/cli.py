@@ -5,22 +5,17 @@ Exit codes: 0 done, 1 failed, 2 the input or the request is wrong.
 
 from __future__ import annotations
 
-import functools
 import json
-import logging
 import os
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
 import click
 
+from soloatlas.command_parts import ANY, FILE, FOLDER, integers, watched
+from soloatlas.comparing import compare, reproduce
 from soloatlas.errors import InputError, RunError
-
-FOLDER = click.Path(file_okay=False, path_type=Path)
-FILE = click.Path(dir_okay=False, path_type=Path)
-ANY = click.Path(path_type=Path)
 
 
 def main() -> NoReturn:
@@ -63,26 +58,6 @@ def cli() -> None:
     """One labelled scan in, a segmenter out."""
 
 
-def _watched(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Run a command with its log on the terminal and a progress display handed in as ``progress``."""
-
-    @functools.wraps(command)
-    def wrapper(*args: Any, **kwargs: Any) -> Any:
-        from soloatlas.progress import shown_progress
-
-        handler = logging.StreamHandler()
-        handler.setFormatter(logging.Formatter("%(message)s"))
-        handler.setLevel(logging.WARNING)
-        logging.getLogger("soloatlas").addHandler(handler)
-        try:
-            with shown_progress() as progress:
-                return command(*args, progress=progress, **kwargs)
-        finally:
-            logging.getLogger("soloatlas").removeHandler(handler)
-
-    return wrapper
-
-
 @cli.command()
 @click.argument("study", type=FOLDER, required=False)
 @click.option("--atlas", type=FILE, help="The labelled scan.")
@@ -104,7 +79,7 @@ def _watched(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable.")
-@_watched
+@watched
 def train(
     study: Path | None,
     atlas: Path | None,
@@ -180,7 +155,7 @@ def _study(
 @click.option("--flip", is_flag=True, help="Average with the mirrored scan (sides must be declared).")
 @click.option("--largest-component", is_flag=True, help="Keep the largest piece of each structure.")
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@_watched
+@watched
 def segment(
     run: Path,
     inputs: tuple[Path, ...],
@@ -205,7 +180,7 @@ def segment(
 @click.argument("run", type=FOLDER)
 @click.option("--output", type=FOLDER, required=True)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@_watched
+@watched
 def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
     """Write a RUN's labelled pairs and their fields as files."""
     from soloatlas import pipeline
@@ -214,29 +189,20 @@ def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
     click.echo(f"pairs: {output}")
 
 
-def _integers(context: click.Context, parameter: click.Parameter, value: str | None) -> tuple[int, ...] | None:
-    if value is None:
-        return None
-    try:
-        return tuple(int(part) for part in value.split(","))
-    except ValueError:
-        raise InputError(f"{parameter.opts[-1]}: expected integers such as 1,3,4; got {value!r}") from None
-
-
 @cli.command()
 @click.argument("predictions", type=ANY)
 @click.argument("truth", type=ANY)
 @click.option("--output", type=FOLDER, required=True, help="For metrics.csv and metrics.json.")
 @click.option("--label-names", type=FILE)
-@click.option("--labels", callback=_integers, metavar="1,3,4", help="Score these only (default: all).")
+@click.option("--labels", callback=integers, metavar="1,3,4", help="Score these only (default: all).")
 @click.option(
     "--not-contoured-if-absent",
-    callback=_integers,
+    callback=integers,
     metavar="5,6",
     help="Labels not drawn in every case: not scored where the truth lacks them.",
 )
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="mm, of the normalised surface distance.")
-@_watched
+@watched
 def evaluate(
     predictions: Path,
     truth: Path,
@@ -269,7 +235,7 @@ def evaluate(
 @cli.command()
 @click.argument("study", type=FOLDER)
 @click.option("--json", "as_json", is_flag=True)
-@_watched
+@watched
 def check(study: Path, as_json: bool, progress: Any) -> None:
     """Report every problem of a STUDY at once, and what will happen to each."""
     from dataclasses import asdict
@@ -294,7 +260,7 @@ def check(study: Path, as_json: bool, progress: Any) -> None:
 @click.option("--by", type=click.Choice(["ncc", "average"]), default="ncc", show_default=True)
 @click.option("--transductive", type=FOLDER, metavar="TEST", help="The paper's form: similarity to these test scans.")
 @click.option("--json", "as_json", is_flag=True)
-@_watched
+@watched
 def choose_atlas(scans: Path, by: str, transductive: Path | None, as_json: bool, progress: Any) -> None:
     """Rank SCANS by how like the others they are: the first is the one to label."""
     from soloatlas.data.files import list_scans
@@ -350,7 +316,7 @@ def report(run: Path, evaluation: tuple[Path, ...]) -> None:
 @click.option("--cohort", type=click.Choice(["simulated", "hippocampus"]), default="simulated", show_default=True)
 @click.option("--output", type=FOLDER, default=Path("soloatlas-demo"), show_default=True)
 @click.option("--seed", type=int, default=0, show_default=True)
-@_watched
+@watched
 def demo(cohort: str, output: Path, seed: int, progress: Any) -> None:
     """Train, segment, evaluate and report on a cohort made on the spot (or the real hippocampus cohort)."""
     from soloatlas.demonstration import demonstrate
@@ -358,33 +324,8 @@ def demo(cohort: str, output: Path, seed: int, progress: Any) -> None:
     click.echo(demonstrate(cohort, output, seed, progress))
 
 
-@cli.command()
-@click.argument("id_", metavar="ID", required=False)
-@click.option("--cohort", default="hippocampus", show_default=True)
-@click.option("--output", type=FOLDER, default=Path("results"), show_default=True)
-@click.option("--seeds", callback=_integers, default="0", show_default=True, metavar="0,1,2")
-@click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row.")
-@click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
-@_watched
-def reproduce(
-    id_: str | None,
-    cohort: str,
-    output: Path,
-    seeds: tuple[int, ...],
-    split: Any,
-    changes: tuple[str, ...],
-    listed: bool,
-    progress: Any,
-) -> None:
-    """Run a table of a paper, for example os-medseg:table-3, on a cohort; ours beside the published."""
-    from soloatlas.reproduction import TABLES, reproduce_table
-
-    if listed or id_ is None:
-        for key, table in TABLES.items():
-            click.echo(f"{key:<22} {table.title}")
-        return
-    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress))
+cli.add_command(compare)
+cli.add_command(reproduce)
 
 
 if __name__ == "__main__":

@@ -60,10 +60,12 @@ def registration_terms(
     return terms
 
 
-def learn_registration(material: Material, settings: Registration, session: Session, back: bool = False) -> nn.Module:
+def learn_registration(
+    material: Material, settings: Registration, session: Session, back: bool = False, share: float = 1.0
+) -> nn.Module:
     """Train a registration network of the atlas to the pool (stage ``register``).
 
-    With ``back`` the scans are moved to the atlas instead (stage ``back``).
+    With ``back`` the scans are moved to the atlas instead (stage ``back``). ``share``: see `Stage`.
     """
     name = "back" if back else "registration"
     network = registration_network(settings, session.seed, session.device, name)
@@ -84,6 +86,7 @@ def learn_registration(material: Material, settings: Registration, session: Sess
         batch=settings.batch,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
+        share=share,
     )
     fit(stage, session)
     return network

@@ -45,6 +45,7 @@ class Loop:
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     accumulate: int = 1  # batches per optimiser step
     checkpoint_minutes: float = 2.0  # what a killed run loses at most
+    minutes: float = 0.0  # of training at most, shared among the stages; 0: as long as the steps take
     log_steps: int = 10  # metrics.csv holds the mean of each term over so many steps
 
 

@@ -11,7 +11,7 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -61,6 +61,7 @@ class Stage:
         weights: factor of each term in the sum that is minimised; terms without one are only logged.
         items: size of the pool that steps visit.
         steps, batch, learning_rate, schedule, betas: of the optimiser (Adam).
+        share: of the time that is left, where time is limited (``loop.minutes``), that this stage may take.
         rival: who plays against these networks.
     """
 
@@ -75,6 +76,7 @@ class Stage:
     schedule: Literal["constant", "cosine"] = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
     rival: Rival | None = None
+    share: float = 1.0
 
 
 def steps_of(steps: int, epochs: int, items: int, batch: int) -> int:
@@ -84,13 +86,20 @@ def steps_of(steps: int, epochs: int, items: int, batch: int) -> int:
 
 @dataclass(frozen=True)
 class Session:
-    """Where and how one run trains: its folder, seed, device, loop settings and who watches."""
+    """Where and how one run trains: its folder, seed, device, loop settings, who watches, and since when."""
 
     folder: Path
     seed: int
     device: torch.device
     loop: Loop
     progress: Progress | None = None
+    began: float = field(default_factory=time.monotonic)
+
+    def seconds_left(self) -> float:
+        """Until ``loop.minutes`` are over; infinite where there is no limit."""
+        if not self.loop.minutes:
+            return math.inf
+        return max(0.0, 60 * self.loop.minutes - (time.monotonic() - self.began))
 
 
 def fit(stage: Stage, session: Session) -> None:
@@ -110,10 +119,14 @@ def fit(stage: Stage, session: Session) -> None:
     checkpoint = folder / "checkpoints" / f"{stage.name}.safetensors"
     start = load_checkpoint(checkpoint, players, scaler)
     log.forget_after(start)
-    saved = time.monotonic()
+    saved = began = time.monotonic()
+    allowed, finished = stage.share * session.seconds_left(), start
     for step in range(start, stage.steps):
+        reached = max(step / stage.steps, (time.monotonic() - began) / allowed if allowed else 1.0)
+        if reached >= 1:
+            break  # out of time
         for player in players:
-            player.begin(_rate(stage.schedule, step, stage.steps))
+            player.begin(_rate(stage.schedule, reached))
         for part in range(loop.accumulate):
             batch = step * loop.accumulate + part
             items = visiting_order(seed, stage.name, stage.items, batch * stage.batch, stage.batch)
@@ -129,6 +142,7 @@ def fit(stage: Stage, session: Session) -> None:
             log.add({**terms, "total": total})
         scaler.step(players[-1].optimiser)
         scaler.update()
+        finished = step + 1
         if (step + 1) % loop.log_steps == 0 or step + 1 == stage.steps:
             note = log.flush(step + 1)
             if session.progress:
@@ -137,7 +151,9 @@ def fit(stage: Stage, session: Session) -> None:
             if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
                 save_checkpoint(checkpoint, players, scaler, step + 1)
                 saved = time.monotonic()
-    if start < stage.steps:
+    if finished < stage.steps:
+        log.flush(finished)
+    if start < stage.steps:  # a stage that ran out of time is done, too
         save_checkpoint(checkpoint, players, scaler, stage.steps)
     for player in players:
         player.modules.eval()
@@ -184,9 +200,9 @@ def _turns(stage: Stage, batch: int, items: Sequence[int]) -> Iterator[Terms]:
     return iter([terms]) if isinstance(terms, dict) else terms
 
 
-def _rate(schedule: str, step: int, steps: int) -> float:
-    """Factor of the learning rate: 1, or half a cosine down to 0."""
-    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * step / steps))
+def _rate(schedule: str, reached: float) -> float:
+    """Factor of the learning rate after this part of a stage: 1, or half a cosine down to 0."""
+    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * reached))
 
 
 def _weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:

@@ -253,7 +253,7 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         inputs["pool_labels"] = [_input(path) for path in study.pool_labels]
     plain = to_dict(settings)
     # Where and how fast it is computed may change between two sittings of a run.
-    loop = {key: plain["loop"][key] for key in ("precision", "accumulate")}
+    loop = {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}
     names = file_sha256(study.label_names) if study.label_names else ""
     asked = [method.METHOD.name, {**plain, "loop": loop}, seed, _hashes(inputs), names]
     return {

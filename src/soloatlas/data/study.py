@@ -59,6 +59,20 @@ def with_pool_labels(study: Study, folder: str | Path) -> Study:
     return replace(study, pool_labels=tuple(path for path in found if path))
 
 
+def with_test(study: Study, images: str | Path | None, labels: str | Path | None) -> Study:
+    """``study`` with these test scans and labels, matched by name.
+
+    Raises:
+        InputError: one of the two is missing, or a scan has no labels.
+    """
+    if images is None or labels is None:
+        raise InputError("--test and --test-labels go together; give both")
+    scans, truth, notes = _test_pairs(Path(images), Path(labels), plain=True)
+    if not truth:
+        raise InputError(f"{labels}: holds no labels of the scans in {images}")
+    return replace(study, test_images=scans, test_labels=truth, notes=study.notes + notes)
+
+
 def read_study(folder: str | Path) -> Study:
     """The study in ``folder``, which has one of two layouts.
 

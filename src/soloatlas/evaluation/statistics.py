@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -23,6 +23,28 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> list[flo
     means = [numbers[generator.integers(0, len(numbers), len(numbers))].mean() for _ in range(RESAMPLES)]
     tail = 100 * (1 - level) / 2
     return [float(end) for end in np.percentile(means, [tail, 100 - tail])]
+
+
+def wilcoxon_holm(differences: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:
+    """Two-sided Wilcoxon signed-rank tests of paired differences, corrected for their number.
+
+    Args:
+        differences: per comparison, one difference for each case; zeros are split between both signs (Pratt 1959).
+
+    Returns:
+        (p, p after Holm's step-down correction) for each comparison; both 1 where every difference is 0.
+    """
+    from scipy.stats import wilcoxon
+
+    raw = {
+        name: float(wilcoxon(values, zero_method="zsplit").pvalue) if np.any(values) else 1.0
+        for name, values in differences.items()
+    }
+    corrected, highest = {}, 0.0
+    for rank, name in enumerate(sorted(raw, key=lambda n: raw[n])):
+        highest = max(highest, min(1.0, raw[name] * (len(raw) - rank)))
+        corrected[name] = (raw[name], highest)
+    return {name: corrected[name] for name in differences}
 
 
 def summarise(name: str, values: Sequence[float | None]) -> dict[str, Any]:

@@ -105,7 +105,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     from soloatlas.registration import PoolFields, learn_registration
     from soloatlas.segmenter import learn_segmentation
 
-    registration = learn_registration(material, settings.registration, session)
+    registration = learn_registration(material, settings.registration, session, share=0.2)
     fields = PoolFields(registration, material, settings.registration, settings.loop.precision, room=4e9)
     networks = {"registration": registration}
     changes = None
@@ -149,7 +149,8 @@ def learn_appearance(
 
     weights = {"appearance": a.similarity, "change": a.smoothness}
     steps = steps_of(a.steps, a.epochs, items, 1)
-    fit(Stage("appearance", {"appearance": network}, objective, weights, items, steps, 1, a.learning_rate), session)
+    stage = Stage("appearance", {"appearance": network}, objective, weights, items, steps, 1, a.learning_rate)
+    fit(replace(stage, share=0.2), session)
     with torch.inference_mode():
         found = [network(material.atlas, scan[None].float()).half() for scan in brought]
     return network, torch.cat(found).clone()
@@ -163,7 +164,7 @@ def bring_back(material: Material, settings: Settings, session: Session) -> Tens
     from soloatlas.registration import learn_registration, predict_field
 
     r = settings.registration
-    network = learn_registration(material, r, session, back=True)
+    network = learn_registration(material, r, session, back=True, share=0.2)
     found = []
     for item in range(len(material.names)):
         scan = material.scans([item])

@@ -125,7 +125,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     """Run the stages and return the networks that a run keeps: ``registration`` and ``student``."""
     from soloatlas.registration import PoolFields, learn_registration
 
-    registration = learn_registration(material, settings.registration, session)
+    registration = learn_registration(material, settings.registration, session, share=0.25)
     fields = PoolFields(registration, material, settings.registration, settings.loop.precision, room=4e9)
     student, teacher = build_student(settings, material.class_count, session), None
     if settings.teacher.enabled:
@@ -162,10 +162,8 @@ def learn_reconstruction(teacher: nn.Module, material: Material, settings: Setti
     s, items = settings.student, len(material.names)
     steps = steps_of(s.steps, s.epochs, items, s.batch)
     weights = {"reconstruction": 1.0}
-    fit(
-        Stage("reconstruct", {"teacher": teacher}, objective, weights, items, steps, s.batch, s.learning_rate),
-        session,
-    )
+    stage = Stage("reconstruct", {"teacher": teacher}, objective, weights, items, steps, s.batch, s.learning_rate)
+    fit(replace(stage, share=0.4), session)
 
 
 def distil(

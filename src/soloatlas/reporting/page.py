@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 from soloatlas.atomic import write_text
 from soloatlas.reporting import about_run, about_training, wording
@@ -42,14 +43,8 @@ def render_report(run: Path, evaluations: Sequence[Path] = ()) -> Path:
 
 def page(contents: Contents, evaluations: Sequence[Evaluation]) -> str:
     """The HTML text."""
-    import jinja2
-
-    environment = jinja2.Environment(
-        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    source = resources.files("soloatlas.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
     record = contents.record
-    return environment.from_string(source).render(
+    return rendered(
         title=f"{record.get('study', 'study')} by {record.get('method', 'a method')}",
         kicker=f"soloatlas {record.get('versions', {}).get('soloatlas', '')}".strip(),
         subtitle=f"Preset {record.get('preset')}, seed {record.get('seed')}, {len(_pool(contents))} unlabelled scans.",
@@ -57,6 +52,17 @@ def page(contents: Contents, evaluations: Sequence[Evaluation]) -> str:
         facts=facts(contents, evaluations),
         sections=sections(contents, evaluations),
     )
+
+
+def rendered(**parts: Any) -> str:
+    """The template filled with title, kicker, subtitle, cautions, facts and sections."""
+    import jinja2
+
+    environment = jinja2.Environment(
+        autoescape=True, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    )
+    source = resources.files("soloatlas.reporting").joinpath("report.html.j2").read_text(encoding="utf-8")
+    return environment.from_string(source).render(**parts)
 
 
 def _pool(contents: Contents) -> list[dict[str, str]]:

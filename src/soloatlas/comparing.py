@@ -1,0 +1,80 @@
+"""The commands that put methods and rows of tables beside one another."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from soloatlas.command_parts import FOLDER, integers, watched
+
+
+@click.command()
+@click.argument("study", type=FOLDER)
+@click.option("--methods", default="all", show_default=True, metavar="A,B,C", help="Names, or all.")
+@click.option("--test", type=FOLDER, help="Test scans (default: those of the study).")
+@click.option("--test-labels", type=FOLDER, help="Their labels.")
+@click.option("--pool-labels", type=FOLDER, help="Labels of the pool, for the supervised bound alone.")
+@click.option("--minutes", type=float, default=0.0, help="Training time of each method at most.")
+@click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
+@click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
+@click.option("--reference", default="os-medseg", show_default=True, help="The method that others are tested against.")
+@click.option("--labels", callback=integers, metavar="1,3,4,7", help="Label values to score (default: all).")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="For the methods that have the setting.")
+@click.option("--output", type=FOLDER, required=True)
+@watched
+def compare(
+    study: Path,
+    methods: str,
+    test: Path | None,
+    test_labels: Path | None,
+    pool_labels: Path | None,
+    minutes: float,
+    preset: str,
+    seeds: tuple[int, ...],
+    reference: str,
+    labels: tuple[int, ...] | None,
+    changes: tuple[str, ...],
+    output: Path,
+    progress: Any,
+) -> None:
+    """Train and score several methods on one STUDY, with the same data, seeds and time for each."""
+    from soloatlas.comparison import Request, compare_methods
+    from soloatlas.data.study import read_study, with_pool_labels, with_test
+
+    given = read_study(study)
+    given = with_test(given, test, test_labels) if test or test_labels else given
+    given = with_pool_labels(given, pool_labels) if pool_labels else given
+    names = None if methods == "all" else [name.strip() for name in methods.split(",")]
+    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, labels)
+    click.echo(compare_methods(given, names, output, request, progress))
+
+
+@click.command()
+@click.argument("id_", metavar="ID", required=False)
+@click.option("--cohort", default="hippocampus", show_default=True)
+@click.option("--output", type=FOLDER, default=Path("results"), show_default=True)
+@click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
+@click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row.")
+@click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
+@watched
+def reproduce(
+    id_: str | None,
+    cohort: str,
+    output: Path,
+    seeds: tuple[int, ...],
+    split: Any,
+    changes: tuple[str, ...],
+    listed: bool,
+    progress: Any,
+) -> None:
+    """Run a table of a paper, for example os-medseg:table-3, on a cohort; ours beside the published."""
+    from soloatlas.reproduction import TABLES, reproduce_table
+
+    if listed or id_ is None:
+        for key, table in TABLES.items():
+            click.echo(f"{key:<22} {table.title}")
+        return
+    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress))

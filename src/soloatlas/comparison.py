@@ -1,0 +1,284 @@
+"""Several methods on one study: the same data, splits, seeds and time for each; one table, one page.
+
+A row (method and seed) is known by the hash of its settings and of the study's files; a finished one is not run
+again. Each is trained in a process of its own, so that its memory is its own.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import csv
+import hashlib
+import json
+import multiprocessing
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from soloatlas.atomic import replacing, write_json
+from soloatlas.data.files import file_sha256
+from soloatlas.data.study import Study
+from soloatlas.errors import InputError
+from soloatlas.methods import available_methods, load_method
+from soloatlas.runs import command_line, machine, read_record, versions
+from soloatlas.settings import describe, override, to_dict
+from soloatlas.tables import number, text_table
+
+if TYPE_CHECKING:
+    from soloatlas.training import Progress
+
+METRICS = ("dice", "hd95_mm", "assd_mm", "nsd")
+
+
+@dataclass(frozen=True)
+class Request:
+    """What is asked of every method.
+
+    Attributes:
+        preset: of its settings; ``changes`` to them, where a method has the setting.
+        seeds: each method is trained with each.
+        minutes: of training at most; 0: as long as the steps take.
+        reference: the method that others are tested against.
+        labels: values to score; None: all.
+    """
+
+    preset: str = "quick"
+    changes: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = (0,)
+    minutes: float = 0.0
+    reference: str = "os-medseg"
+    labels: tuple[int, ...] | None = None
+
+
+def compare_methods(
+    study: Study,
+    methods: Sequence[str] | None,
+    output: Path,
+    request: Request,
+    progress: Progress | None = None,
+) -> str:
+    """Train and score every method on the study's test scans; writes compare.json, compare.csv and compare.html.
+
+    Args:
+        study: with test scans and labels; with labels of its pool for the supervised bound.
+        methods: names; None: every installed one that the study suffices for.
+        output: holds the runs and the results.
+        request: see `Request`.
+
+    Returns:
+        The table as text.
+
+    Raises:
+        InputError: no test labels, an unknown method, or one that needs what the study lacks.
+    """
+    from soloatlas.reporting.comparison import write_page
+
+    if not study.test_labels:
+        raise InputError("compare: needs labelled test scans; give --test and --test-labels")
+    names = _chosen(study, methods)
+    rows = _tested([_row(study, name, output, request, progress) for name in names], request.reference)
+    record = {
+        "study": study.name,
+        "scans": len(study.test_images),
+        "unlabelled": len(study.unlabelled),
+        "preset": request.preset,
+        "minutes": request.minutes,
+        "seeds": list(request.seeds),
+        "changes": list(request.changes),
+        "reference": request.reference,
+        "rows": rows,
+        "command": command_line(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    write_json(output / "compare.json", record)
+    _write_csv(output / "compare.csv", rows)
+    write_page(record, output / "compare.html")
+    return as_text(record)
+
+
+def _chosen(study: Study, methods: Sequence[str] | None) -> list[str]:
+    known = available_methods()
+    if methods is None:
+        return [name for name, m in known.items() if m.pool != "labelled" or study.pool_labels]
+    for name in methods:
+        if load_method(name).METHOD.pool == "labelled" and not study.pool_labels:
+            raise InputError(f"compare: {name} learns from the pool's labels; give --pool-labels DIR")
+    return list(methods)
+
+
+def _row(study: Study, name: str, output: Path, request: Request, progress: Progress | None) -> dict[str, Any]:
+    method = load_method(name).METHOD
+    runs = [_run(study, name, seed, output, request, progress) for seed in request.seeds]
+    mean = {m: _mean([run["scores"][f"mean_{m}"] for run in runs]) for m in METRICS}
+    cases = {c: float(np.mean([run["case_dice"][c] for run in runs])) for c in runs[0]["case_dice"]}
+    return {
+        "method": name,
+        "family": method.family,
+        "one_shot": method.pool != "labelled",
+        **mean,
+        "min": min(cases.values()),
+        "max": max(cases.values()),
+        "case_dice": cases,
+        **{key: _mean([run[key] for run in runs]) for key in COSTS},
+        "runs": runs,
+    }
+
+
+COSTS = ("folding_percent", "sd_log_jacobian", "train_s", "segment_s", "peak_memory_gb", "parameters")
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [v for v in values if v is not None]
+    return float(np.mean(known)) if known else None
+
+
+def changes_for(name: str, request: Request) -> list[str]:
+    """The request's changes that this method's settings have, and its time."""
+    sections = {key.partition(".")[0] for key, _ in describe(load_method(name).preset(request.preset))}
+    wanted = [change for change in request.changes if change.partition("=")[0].partition(".")[0] in sections]
+    return [*wanted, f"loop.minutes={request.minutes}"] if request.minutes else wanted
+
+
+def _run(
+    study: Study, name: str, seed: int, output: Path, request: Request, progress: Progress | None
+) -> dict[str, Any]:
+    """One method with one seed: found, or trained, segmented and scored in a process of its own."""
+    module, changes = load_method(name), changes_for(name, request)
+    settings = to_dict(override(module.preset(request.preset), changes))
+    files = [study.atlas, study.atlas_labels, *study.unlabelled, *study.pool_labels, *study.test_images]
+    known = [name, settings, seed, request.labels, [file_sha256(path) for path in (*files, *study.test_labels)]]
+    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
+    folder = output / "runs" / f"{name}-{digest}-seed{seed}"
+    if not (folder / "row.json").exists():
+        if progress:
+            progress(name, 0, 1, f"seed {seed}")
+        job = (
+            study if module.METHOD.pool == "labelled" else _without_labels(study),
+            name,
+            seed,
+            folder,
+            request,
+            changes,
+        )
+        # A fresh process for each: its peak memory is that of this method alone.
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(run_row, *job).result()
+        if progress:
+            progress(name, 1, 1, f"seed {seed}")
+    found: dict[str, Any] = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+    return found
+
+
+def _without_labels(study: Study) -> Study:
+    """The study as a one-shot method may see it."""
+    from dataclasses import replace
+
+    return replace(study, pool_labels=())
+
+
+def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, changes: Sequence[str]) -> None:
+    """Train, segment and score one method with one seed, and write ``folder/row.json``."""
+    from soloatlas import pipeline
+    from soloatlas.evaluation import evaluate
+    from soloatlas.progress import shown_progress
+
+    with shown_progress() as progress:
+        resume = (folder / "run.json").exists()
+        pipeline.train(study, folder, name, request.preset, changes, seed, resume, progress=progress)
+        pipeline.segment(folder, study.test_images, folder / "test", progress=progress)
+    scores = evaluate(
+        folder / "test", study.test_labels, folder / "scores", label_names=study.label_names, labels=request.labels
+    )
+    record = read_record(folder)
+    segmented = json.loads((folder / "test" / "segment.json").read_text(encoding="utf-8"))
+    fields = _field_means(folder / "fields.csv")
+    kept = {k: v for k, v in scores.items() if k.split("_")[0] in ("mean", "sd", "min", "max")}
+    write_json(
+        folder / "row.json",
+        {
+            "seed": seed,
+            "scores": kept,
+            "case_dice": {case: means["dice"] for case, means in scores["case_means"].items()},
+            "train_s": sum(record["seconds"].values()),
+            "segment_s": float(np.mean([case["seconds"] for case in segmented["cases"]])),
+            "peak_memory_gb": record["peak_memory_gb"],
+            "parameters": sum(record["parameters"].values()),
+            "folding_percent": fields.get("folding_percent"),
+            "sd_log_jacobian": fields.get("sd_log_jacobian"),
+            "settings": record["settings"],
+        },
+    )
+
+
+def _field_means(path: Path) -> dict[str, float]:
+    if not path.exists():
+        return {}
+    with path.open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    return {
+        key: float(np.mean([float(row[key]) for row in rows])) for key in (rows[0] if rows else {}) if key != "scan"
+    }
+
+
+def _tested(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
+    """The rows with their difference from the reference and its p-value, best first."""
+    from soloatlas.evaluation.statistics import bootstrap_interval, wilcoxon_holm
+
+    base = next((row for row in rows if row["method"] == reference), None)
+    if base is not None:
+        others = [row for row in rows if row is not base]
+        apart = {r["method"]: [r["case_dice"][c] - base["case_dice"][c] for c in base["case_dice"]] for r in others}
+        tested = wilcoxon_holm(apart)
+        for row in others:
+            values = apart[row["method"]]
+            row["minus_reference"] = {"dice": float(np.mean(values)), "ci95": bootstrap_interval(values)}
+            row["p"], row["p_holm"] = tested[row["method"]]
+    return sorted(rows, key=lambda row: -(row["dice"] or 0))
+
+
+COLUMNS = {
+    "dice": ("DSC", 3),
+    "hd95_mm": ("HD95 mm", 2),
+    "assd_mm": ("ASSD mm", 2),
+    "nsd": ("NSD", 3),
+    "min": ("min", 3),
+    "max": ("max", 3),
+    "folding_percent": ("folding %", 2),
+    "sd_log_jacobian": ("SDlogJ", 3),
+    "train_s": ("training s", 0),
+    "segment_s": ("s a scan", 2),
+    "peak_memory_gb": ("memory GB", 1),
+    "parameters": ("parameters", 0),
+    "p_holm": ("p (Holm)", 4),
+}
+
+
+def cells(row: dict[str, Any]) -> list[str]:
+    """A row of the table as text."""
+    return [row["method"], row["family"], *(number(row.get(key), digits) for key, (_, digits) in COLUMNS.items())]
+
+
+def header() -> list[str]:
+    """Titles of `cells`."""
+    return ["method", "family", *(title for title, _ in COLUMNS.values())]
+
+
+def as_text(record: dict[str, Any]) -> str:
+    """The table of a comparison for a terminal."""
+    limit = f", {record['minutes']:g} min of training each" if record["minutes"] else ""
+    where = (
+        f"{record['study']}: {record['scans']} test scans, {record['unlabelled']} unlabelled, preset "
+        f"{record['preset']}, seeds {record['seeds']}{limit}; p: Wilcoxon signed-rank against {record['reference']}."
+    )
+    return f"{where}\n\n{text_table(header(), [cells(row) for row in record['rows']])}"
+
+
+def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(["method", "family", *COLUMNS])
+        writer.writerows([row["method"], row["family"], *(row.get(key) for key in COLUMNS)] for row in rows)

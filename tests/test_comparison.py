@@ -1,0 +1,77 @@
+"""Methods beside one another on one study, for real and small; statistics against hand-computed values."""
+
+import csv
+import json
+
+import numpy as np
+import pytest
+from scipy import stats
+
+from soloatlas.comparison import Request, changes_for, compare_methods
+from soloatlas.data.demo import simulate_cohort
+from soloatlas.data.study import with_pool_labels, with_test
+from soloatlas.errors import InputError
+from soloatlas.evaluation.statistics import wilcoxon_holm
+
+TINY = (
+    "registration.steps=2", "registration.channels=[4,4,4,4]", "student.steps=2", "student.channels=[4,4,8,8,8]",
+    "prepare.spacing=8", "prepare.align=centre",
+)  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def study(tmp_path_factory):
+    return simulate_cohort(tmp_path_factory.mktemp("cohort") / "study", pool=2, test=2, seed=0, spacing=5.0)
+
+
+def test_wilcoxon_and_holm():
+    generator = np.random.default_rng(0)
+    groups = {"far": generator.normal(1, 0.3, 20), "near": generator.normal(0.1, 1, 20), "same": np.zeros(20)}
+    found = wilcoxon_holm({name: list(values) for name, values in groups.items()})
+    p = {name: stats.wilcoxon(groups[name]).pvalue for name in ("far", "near")}
+    assert found["far"] == pytest.approx((p["far"], 3 * p["far"]))
+    assert found["near"] == pytest.approx((p["near"], min(1, 2 * p["near"])))
+    assert found["same"] == (1.0, 1.0)
+
+
+def test_a_comparison_is_run_recorded_and_not_run_again(study, tmp_path):
+    request = Request(changes=TINY, reference="resunet", minutes=1.0)
+    text = compare_methods(study, ["voxelmorph-1", "resunet"], tmp_path, request)
+    assert "voxelmorph-1" in text and "resunet" in text
+    record = json.loads((tmp_path / "compare.json").read_text())
+    rows = {row["method"]: row for row in record["rows"]}
+    assert set(rows) == {"voxelmorph-1", "resunet"}
+    assert rows["voxelmorph-1"]["folding_percent"] is not None and rows["resunet"]["folding_percent"] is None
+    assert 0 <= rows["voxelmorph-1"]["p_holm"] <= 1 and "p" not in rows["resunet"]
+    for row in rows.values():
+        assert row["peak_memory_gb"] > 0 and row["train_s"] > 0 and row["segment_s"] > 0
+        assert row["min"] <= row["dice"] <= row["max"]
+    with (tmp_path / "compare.csv").open() as file:
+        assert [line["method"] for line in csv.DictReader(file)] == [row["method"] for row in record["rows"]]
+    page = (tmp_path / "compare.html").read_text()
+    assert "<svg" in page and "http" not in page.replace("http://www.w3.org", "")
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/row.json")}
+    assert len(made) == 2
+    assert compare_methods(study, ["voxelmorph-1", "resunet"], tmp_path, request) == text
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/row.json")} == made
+
+
+def test_changes_reach_the_methods_that_have_the_setting():
+    request = Request(changes=TINY, minutes=2)
+    assert changes_for("resunet", request) == [*TINY[2:], "loop.minutes=2"]
+    assert changes_for("syn", request) == [*TINY[4:], "loop.minutes=2"]
+    assert changes_for("os-medseg", Request(changes=TINY)) == list(TINY)
+
+
+def test_what_a_study_lacks_is_named(study, tmp_path):
+    with pytest.raises(InputError, match="give --pool-labels"):
+        compare_methods(study, ["supervised"], tmp_path, Request())
+    with pytest.raises(InputError, match="not a method"):
+        compare_methods(study, ["nothing"], tmp_path, Request())
+    untested = study.__class__(**{**vars(study), "test_labels": ()})
+    with pytest.raises(InputError, match="give --test"):
+        compare_methods(untested, None, tmp_path, Request())
+    with pytest.raises(InputError, match="go together"):
+        with_test(study, tmp_path, None)
+    with pytest.raises(InputError, match="no labels for 2 scans of the pool"):
+        with_pool_labels(study, study.test_labels[0].parent)
