@@ -35,7 +35,7 @@ NOT_RUN = {
     "pip install --constraint constraints.txt torch": "network",
     'pip install --constraint constraints.txt ".[demo]"': "network",
     "soloatlas demo": "minutes; CI runs it",
-    "soloatlas compare my-study --methods all --minutes 6 --output comparison": "over an hour; tests/test_comparison.py",
+    "soloatlas compare my-study --methods all --minutes 6 --output comparison": "hours; tests/test_comparison.py",
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
 }
 

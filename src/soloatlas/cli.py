@@ -60,8 +60,8 @@ def cli() -> None:
 
 @cli.command()
 @click.argument("study", type=FOLDER, required=False)
-@click.option("--atlas", type=FILE, help="The labelled scan.")
-@click.option("--atlas-labels", type=FILE, help="Its label map.")
+@click.option("--atlas", type=FILE, multiple=True, help="The labelled scan; multi-atlas methods take several.")
+@click.option("--atlas-labels", type=FILE, multiple=True, help="Its label map; as many as --atlas, in its order.")
 @click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans.")
 @click.option("--pool-labels", type=FOLDER, help="Labels of the unlabelled scans, for --method supervised alone.")
 @click.option("--output", type=FOLDER, required=True, help="The run folder to make.")
@@ -82,8 +82,8 @@ def cli() -> None:
 @watched
 def train(
     study: Path | None,
-    atlas: Path | None,
-    atlas_labels: Path | None,
+    atlas: tuple[Path, ...],
+    atlas_labels: tuple[Path, ...],
     unlabelled: Path | None,
     pool_labels: Path | None,
     output: Path,
@@ -117,8 +117,8 @@ def train(
 
 def _study(
     study: Path | None,
-    atlas: Path | None,
-    atlas_labels: Path | None,
+    atlases: tuple[Path, ...],
+    labels: tuple[Path, ...],
     unlabelled: Path | None,
     label_names: Path | None,
 ) -> Any:
@@ -126,18 +126,21 @@ def _study(
 
     from soloatlas.data.study import make_study, read_study
 
-    parts = {"--atlas": atlas, "--atlas-labels": atlas_labels, "--unlabelled": unlabelled}
+    parts = {"--atlas": atlases, "--atlas-labels": labels, "--unlabelled": unlabelled}
     if study is not None:
-        extra = [name for name, value in parts.items() if value is not None]
+        extra = [name for name, value in parts.items() if value]
         if extra:
             raise InputError(f"STUDY {study} and {extra[0]} exclude each other; give one or the other")
         found = read_study(study)
         return replace(found, label_names=label_names) if label_names else found
-    missing = [name for name, value in parts.items() if value is None]
+    missing = [name for name, value in parts.items() if not value]
     if missing:
         raise InputError(f"{' and '.join(missing)} missing; give a STUDY folder, or all of {', '.join(parts)}")
-    assert atlas and atlas_labels and unlabelled
-    return make_study(atlas, atlas_labels, unlabelled, label_names)
+    if len(atlases) != len(labels):
+        raise InputError(f"{len(atlases)} --atlas and {len(labels)} --atlas-labels; give as many of each, in one order")
+    assert unlabelled
+    made = make_study(atlases[0], labels[0], unlabelled, label_names)
+    return replace(made, more_atlases=tuple(zip(atlases[1:], labels[1:], strict=True)))
 
 
 @cli.command()

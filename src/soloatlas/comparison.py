@@ -22,7 +22,7 @@ from soloatlas.atomic import replacing, write_json
 from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
-from soloatlas.methods import available_methods, load_method
+from soloatlas.methods import Method, available_methods, load_method
 from soloatlas.runs import command_line, machine, read_record, versions
 from soloatlas.settings import describe, override, to_dict
 from soloatlas.tables import number, text_table
@@ -103,11 +103,21 @@ def compare_methods(
 def _chosen(study: Study, methods: Sequence[str] | None) -> list[str]:
     known = available_methods()
     if methods is None:
-        return [name for name, m in known.items() if m.pool != "labelled" or study.pool_labels]
+        return [name for name, m in known.items() if not _lacking(study, m)]
     for name in methods:
-        if load_method(name).METHOD.pool == "labelled" and not study.pool_labels:
-            raise InputError(f"compare: {name} learns from the pool's labels; give --pool-labels DIR")
+        lacking = _lacking(study, load_method(name).METHOD)
+        if lacking:
+            raise InputError(f"compare: {name} {lacking}")
     return list(methods)
+
+
+def _lacking(study: Study, method: Method) -> str:
+    """What a method needs and the study has not; empty where nothing is missing."""
+    if method.pool == "labelled" and not study.pool_labels:
+        return "learns from the pool's labels; give --pool-labels DIR"
+    if method.atlases == "several" and not study.more_atlases:
+        return "needs two atlases or more; train it by itself with --atlas repeated"
+    return ""
 
 
 def _row(study: Study, name: str, output: Path, request: Request, progress: Progress | None) -> dict[str, Any]:

@@ -76,6 +76,10 @@ def _fit_for(study: Study, method: Method) -> None:
         raise InputError(f"--method {method.name} learns from the pool's labels; give --pool-labels DIR")
     if study.pool_labels and method.pool != "labelled":
         raise InputError(f"--method {method.name} is one-shot and reads no label of the pool; leave out --pool-labels")
+    if method.atlases == "several" and not study.more_atlases:
+        raise InputError(f"--method {method.name} needs two atlases or more; repeat --atlas and --atlas-labels")
+    if study.more_atlases and method.atlases == "one":
+        raise InputError(f"--method {method.name} takes one atlas; give --atlas and --atlas-labels once")
 
 
 def refuse_bad_study(study: Study) -> list[Finding]:

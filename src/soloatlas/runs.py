@@ -12,6 +12,7 @@ import os
 import platform
 import shlex
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -150,6 +151,24 @@ def store_atlas(folder: Path, atlas: Volume, labels: Volume, table: LabelTable) 
     write_volume(folder / "atlas.nii.gz", atlas.array, atlas.grid, like=atlas)
     write_volume(folder / "atlas_labels.nii.gz", labels.array, labels.grid, like=labels)
     write_json(folder / "labels.json", table.to_json())
+
+
+def store_more_atlases(folder: Path, pairs: Sequence[tuple[Volume, Volume]]) -> None:
+    """Keep further atlases of a multi-atlas method: ``atlases/<number>.nii.gz`` and ``<number>_labels.nii.gz``."""
+    for number, (image, labels) in enumerate(pairs, start=2):
+        write_volume(folder / "atlases" / f"{number}.nii.gz", image.array, image.grid, like=image)
+        write_volume(folder / "atlases" / f"{number}_labels.nii.gz", labels.array, labels.grid, like=labels)
+
+
+def read_more_atlases(folder: Path) -> list[tuple[Volume, Volume]]:
+    """What `store_more_atlases` wrote, in its order."""
+    images = sorted(
+        (path for path in (folder / "atlases").glob("*.nii.gz") if "_labels" not in path.name),
+        key=lambda path: int(path.name.split(".")[0]),
+    )
+    return [
+        (read_volume(path), read_labels(path.with_name(path.name.replace(".nii", "_labels.nii")))) for path in images
+    ]
 
 
 def save_weights(folder: Path, networks: dict[str, nn.Module]) -> None:

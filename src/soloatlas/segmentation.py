@@ -21,7 +21,7 @@ from soloatlas.errors import InputError
 from soloatlas.prepare import Prepared, place, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
-from soloatlas.transfer import Case, transfer_scans
+from soloatlas.transfer import Case, transfer_group, transfer_scans
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -72,6 +72,8 @@ def segment_scans(
     _refuse(run, wishes, scans, output)
     if hasattr(run.method, "transfer"):
         found = transfer_scans(run, scans, output, wishes, progress)
+    elif hasattr(run.method, "group"):
+        found = transfer_group(run, scans, output, wishes, progress)
     else:
         found = _with_networks(run, scans, output, wishes, device, progress)
     cases = [case for case, _ in found]

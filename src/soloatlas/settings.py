@@ -108,6 +108,19 @@ class Segmenter:
 
 
 @dataclass(frozen=True)
+class Groupwise:
+    """How a group is registered and its labels fused; values of the published program."""
+
+    simulated: bool = True  # simulated templates between the atlases; needs three atlases or more
+    modes: int = 4  # of the fields between atlases, from which templates are drawn
+    tree_iterations: tuple[int, ...] = (15, 10, 5)  # demons at 1/4, 1/2 and full size, along the tree
+    tree_sigma: float = 1.5  # voxels, smoothing of the field
+    refine_iterations: tuple[int, ...] = (5, 3, 2)
+    refine_sigma: float = 2.0
+    rounds: int = 3  # of fusion; from the second on, scans of the group vote, too
+
+
+@dataclass(frozen=True)
 class Segmenting:
     """Settings of a method that learns to segment from labelled scans."""
 

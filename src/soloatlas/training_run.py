@@ -28,6 +28,7 @@ from soloatlas.runs import (
     read_record,
     save_weights,
     store_atlas,
+    store_more_atlases,
     versions,
     write_record,
 )
@@ -208,6 +209,7 @@ class TrainingRun:
         atlas, labels = read_volume(self.study.atlas), read_labels(self.study.atlas_labels)
         table = self.prepared.table
         store_atlas(self.folder, atlas, labels, table)
+        store_more_atlases(self.folder, [(read_volume(a), read_labels(b)) for a, b in self.study.more_atlases])
         self.record["ceiling"] = ceiling(self.prepared, labels)
         self.record["peak_memory_gb"] = round(_peak_memory_gb(), 2)
         self.record["state"] = "finished"
@@ -251,6 +253,8 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
     }
     if study.pool_labels:
         inputs["pool_labels"] = [_input(path) for path in study.pool_labels]
+    if study.more_atlases:
+        inputs["more_atlases"] = [_input(path) for pair in study.more_atlases for path in pair]
     plain = to_dict(settings)
     # Where and how fast it is computed may change between two sittings of a run.
     loop = {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}
@@ -264,7 +268,7 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         "settings": plain,
         "seed": seed,
         "study": study.name,
-        "one_shot": not study.pool_labels,
+        "one_shot": not (study.pool_labels or study.more_atlases),
         "inputs": inputs,
         "label_names": str(study.label_names) if study.label_names else "",
         "fingerprint": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
@@ -280,7 +284,8 @@ def _input(path: Path) -> dict[str, str]:
 
 
 def _hashes(inputs: dict[str, Any]) -> list[str]:
-    files = [inputs["atlas"], inputs["atlas_labels"], *inputs["unlabelled"], *inputs.get("pool_labels", [])]
+    files = [inputs["atlas"], inputs["atlas_labels"], *inputs["unlabelled"]]
+    files += [*inputs.get("pool_labels", []), *inputs.get("more_atlases", [])]
     return [file["sha256"] for file in files]
 
 

@@ -13,9 +13,9 @@ import numpy as np
 from soloatlas.atomic import replacing
 from soloatlas.classical import Transferred
 from soloatlas.data.files import file_sha256, read_volume, scan_name, write_volume, written_name
-from soloatlas.data.volume import Grid
+from soloatlas.data.volume import Grid, Volume
 from soloatlas.errors import InputError
-from soloatlas.prepare import finite
+from soloatlas.prepare import Prepared, finite, labels_to_native, prepare_labels, prepare_scan
 from soloatlas.prepare.cohort import in_processes
 
 if TYPE_CHECKING:
@@ -70,6 +70,61 @@ def _transfer_one(path: Path, folder: Path, output: Path, wishes: Wishes) -> Cas
         "seconds": round(time.monotonic() - start, 2),
     }
     return entry, run.table.volumes(classes, scan.grid)
+
+
+def transfer_group(
+    run: Run, scans: Sequence[Path], output: Path, wishes: Wishes, progress: Progress | None
+) -> list[Case]:
+    """Label a group of scans together from all atlases of the run, on the working grid, and write them.
+
+    Raises:
+        InputError: fields or probabilities are asked for.
+    """
+    import torch
+
+    from soloatlas.inference import largest_components
+    from soloatlas.runs import read_more_atlases
+
+    if wishes.probabilities or wishes.flip or wishes.fields:
+        raise InputError(
+            f"{run.record['method']}: a group is labelled as a whole; leave out fields, probabilities, flip"
+        )
+    start = time.monotonic()
+
+    def tensor(array: np.ndarray, kind: type) -> Any:
+        return torch.from_numpy(array.astype(kind))[None, None]
+
+    def on_grid(volume: Volume) -> Prepared:
+        return prepare_scan(volume, run.atlas, run.working, run.settings.prepare, run.atlas_labels)
+
+    atlases, labels = [], []
+    for image, drawn in [(run.atlas, run.atlas_labels), *read_more_atlases(run.folder)]:
+        ready = on_grid(image)
+        classes = prepare_labels(run.table.encode(drawn.array), ready.placement, run.table.classes)
+        atlases.append(tensor(ready.image, np.float32))
+        labels.append(tensor(classes, np.int16))
+    volumes = [read_volume(path) for path in scans]
+    prepared = [on_grid(volume) for volume in volumes]
+    images = [tensor(p.image, np.float32) for p in prepared]
+    found = run.method.group(atlases, labels, images, run.table.classes, run.settings, progress)
+    seconds = round((time.monotonic() - start) / len(scans), 2)
+    cases: list[Case] = []
+    for path, volume, place, classes in zip(scans, volumes, prepared, found, strict=True):
+        native = labels_to_native(classes, place.placement, run.table.classes)
+        native = largest_components(native) if wishes.largest_component else native
+        target = output / written_name(path)
+        write_volume(target, run.table.decode(native), volume.grid, like=volume)
+        entry = {
+            "case": scan_name(path),
+            "input": str(path.resolve()),
+            "sha256": file_sha256(path),
+            "output": target.name,
+            "similarity": round(place.score, 4),
+            "aligned": place.aligned,
+            "seconds": seconds,  # the group's, shared among its scans
+        }
+        cases.append((entry, run.table.volumes(native, volume.grid)))
+    return cases
 
 
 def write_native_field(field: np.ndarray, grid: Grid, path: Path) -> None:

@@ -28,6 +28,7 @@ class Study:
         test_labels: their labels, in the same order; or none.
         pool_labels: labels of the pool, in its order; only for methods that are not one-shot (the supervised
             bound).
+        more_atlases: further labelled scans and their labels, for multi-atlas methods alone.
         notes: what the reader should know about how the study was put together.
     """
 
@@ -40,6 +41,7 @@ class Study:
     test_labels: tuple[Path, ...] = ()
     notes: tuple[str, ...] = ()
     pool_labels: tuple[Path, ...] = ()
+    more_atlases: tuple[tuple[Path, Path], ...] = ()
 
 
 def with_pool_labels(study: Study, folder: str | Path) -> Study:

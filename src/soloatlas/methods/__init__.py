@@ -26,6 +26,7 @@ class Method:
         stages: what `segment --stage` can give, the method's own result last: ``register``, the atlas's labels
             warped; ``student``, the network that segments.
         pool: what it learns from the pool: its ``scans``, ``labelled`` scans (which is not one-shot), or ``none``.
+        atlases: how many labelled scans it takes.
     """
 
     name: str
@@ -35,6 +36,7 @@ class Method:
     typical: str
     stages: tuple[Literal["register", "student"], ...]
     pool: Literal["scans", "labelled", "none"] = "scans"
+    atlases: Literal["one", "several"] = "one"
 
 
 def available_methods() -> dict[str, Method]:
