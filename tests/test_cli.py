@@ -156,7 +156,7 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     out = tmp_path / "out"
     refused("train", study, "--output", tiny, says="already holds a run")
     refused("train", study, "--output", tiny, "--resume", "--seed", "3", *TINY, says="other inputs or settings")
-    refused("train", study, "--output", out, "--method", "os-medsag", says="known: os-medseg")
+    refused("train", study, "--output", out, "--method", "os-medsag", says="did you mean os-medseg?")
     refused("train", study, "--output", out, "--set", "hint.wieght=1", says="did you mean 'weight'")
     refused("train", study, "--output", out, "--device", "mps", says="--device cpu")
     refused("train", "--output", out, says="--atlas")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
@@ -52,7 +53,9 @@ def load_method(name: str) -> ModuleType:
     """
     points = _entry_points()
     if name not in points:
-        raise InputError(f"--method {name}: not a method; known: {', '.join(points)}")
+        close = difflib.get_close_matches(name, points, n=1)
+        hint = f"did you mean {close[0]}? " if close else ""
+        raise InputError(f"--method {name}: not a method; {hint}known: {', '.join(points)}")
     module: ModuleType = points[name].load()
     return module
 
