@@ -120,6 +120,24 @@ def test_a_stage_out_of_time_ends_with_its_schedule_and_is_done(session):
     assert torch.equal(weights_of(network), before), "a stage that ended is not begun again"
 
 
+@pytest.mark.parametrize("as_generator", [False, True])
+def test_terms_are_computed_under_autocast(session, as_generator):
+    network, types = make_network(), []
+
+    def terms():
+        out = network(torch.ones(2, 4))
+        types.append(out.dtype)
+        return {"fit": out.float().square().mean()}
+
+    def turns(step, items):
+        yield terms()
+
+    objective = turns if as_generator else lambda step, items: terms()
+    stage = Stage("toy", {"net": network}, objective, {"fit": 1.0}, 5, 1, 2, 1e-2)
+    fit(stage, replace(session, loop=replace(session.loop, precision="bf16")))
+    assert types == [torch.bfloat16]
+
+
 def test_a_rival_steps_first_with_its_own_rate_and_gets_no_gradient_in_the_turn_that_follows(session):
     main, other = make_network(), make_network()
     frozen = []

@@ -195,9 +195,12 @@ def _players(stage: Stage) -> list[_Player]:
 
 
 def _turns(stage: Stage, batch: int, items: Sequence[int]) -> Iterator[Terms]:
-    """The terms of each player in turn."""
+    """The terms of each player in turn; nothing is computed before they are asked for, under autocast."""
     terms = stage.objective(batch, items)
-    return iter([terms]) if isinstance(terms, dict) else terms
+    if isinstance(terms, dict):
+        yield terms
+    else:
+        yield from terms
 
 
 def _rate(schedule: str, reached: float) -> float:
