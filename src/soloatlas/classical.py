@@ -8,16 +8,16 @@ from __future__ import annotations
 
 import os
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
-from soloatlas.data.volume import Grid, Volume
+from soloatlas.data.files import set_itk_geometry
+from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError, RunError
-
-_TO_LPS = np.array([-1.0, -1.0, 1.0])
+from soloatlas.settings import Loop, Prepare
 
 
 @dataclass(frozen=True)
@@ -32,6 +32,15 @@ class Ants:
     total_sigma: float = 0.0
     labels: Literal["genericLabel", "nearestNeighbor"] = "genericLabel"
     seed: int = 1  # of the random sampling of the linear stages
+
+
+@dataclass(frozen=True)
+class AntsSettings:
+    """Of the methods by ANTs; ``prepare`` and ``loop`` only shape what a run records of its atlas."""
+
+    prepare: Prepare = field(default_factory=Prepare)
+    ants: Ants = field(default_factory=Ants)
+    loop: Loop = field(default_factory=Loop)
 
 
 @dataclass(frozen=True)
@@ -109,15 +118,9 @@ def _ants_image(volume: Volume) -> Any:
         image = ants.image_read(str(volume.path))
         if image.shape == volume.array.shape and np.array_equal(image.numpy(), volume.array.astype(np.float32)):
             return image
-    spacing, origin, direction = _itk_geometry(volume.grid)
+    spacing, origin, direction = volume.grid.itk()
     array = np.ascontiguousarray(volume.array, dtype=np.float32)
     return ants.from_numpy(array, origin=origin.tolist(), spacing=list(spacing), direction=direction)
-
-
-def _itk_geometry(grid: Grid) -> tuple[tuple[float, float, float], np.ndarray, np.ndarray]:
-    """Spacing, origin and direction as ITK has them, in LPS+."""
-    direction = _TO_LPS[:, None] * grid.affine[:3, :3] / np.asarray(grid.spacing)
-    return grid.spacing, grid.affine[:3, 3] * _TO_LPS, direction
 
 
 def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greedy, field: bool = False) -> Transferred:
@@ -163,10 +166,6 @@ def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greed
 def _itk_image(volume: Volume) -> Any:
     import SimpleITK
 
-    spacing, origin, direction = _itk_geometry(volume.grid)
-    array = np.ascontiguousarray(volume.array.transpose(2, 1, 0), dtype=np.float32)
-    image = SimpleITK.GetImageFromArray(array)
-    image.SetSpacing(spacing)
-    image.SetOrigin(origin.tolist())
-    image.SetDirection(direction.ravel().tolist())
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0), dtype=np.float32))
+    set_itk_geometry(image, volume.grid)
     return image

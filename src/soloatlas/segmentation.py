@@ -15,13 +15,21 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soloatlas.atomic import replacing, write_json
-from soloatlas.data.files import file_sha256, find_scans, read_volume, scan_name, write_volume, written_name
+from soloatlas.data.files import (
+    file_sha256,
+    find_scans,
+    read_volume,
+    scan_name,
+    write_displacements,
+    write_volume,
+    written_name,
+)
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError
 from soloatlas.prepare import Prepared, place, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
-from soloatlas.transfer import Case, transfer_group, transfer_scans
+from soloatlas.transfer import Case, transfer_group, transfer_scans, write_case
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -97,20 +105,15 @@ def _with_networks(
         start = time.monotonic()
         scan = read_volume(path)
         classes, prepared = worker.segment(scan, output, scan_name(path))
-        target = output / written_name(path)
-        write_volume(target, run.table.decode(classes), scan.grid, like=scan)
-        case = {
-            "case": scan_name(path),
-            "input": str(path.resolve()),
-            "sha256": file_sha256(path),
-            "output": target.name,
+        case, volumes = write_case(run, path, scan, classes, output, wishes)
+        more = {
             "similarity": round(prepared.score, 4),
             "aligned": prepared.aligned,
             # (4, 4): voxel of the working grid to voxel of the scan; saved fields lie on the working grid.
             "working_to_scan": prepared.placement.matrix.round(8).tolist(),
             "seconds": round(time.monotonic() - start, 2),
         }
-        found.append((case, run.table.volumes(classes, scan.grid)))
+        found.append(({**case, **more}, volumes))
         if not prepared.aligned:
             log.warning("%s: does not align with the atlas (similarity %.2f)", path, prepared.score)
     if progress:
@@ -205,7 +208,7 @@ class Worker:
 
     def segment(self, scan: Volume, output: Path, name: str) -> tuple[np.ndarray, Prepared]:
         """Class map on the scan's own grid, and how it was prepared; writes the extra files asked for."""
-        from soloatlas.inference import largest_components, native_classes
+        from soloatlas.inference import native_classes
 
         prepared = self.prepare(scan)
         image = self.tensor(prepared.image)
@@ -215,8 +218,6 @@ class Worker:
         classes = native_classes(maps, prepared.placement, visit)
         if self.wishes.fields and field is not None:
             write_field(field, prepared, output / "fields", name)
-        if self.wishes.largest_component:
-            classes = largest_components(classes)
         return classes, prepared
 
     def _probabilities(self, image: Tensor, field: Tensor | None) -> Tensor:
@@ -250,21 +251,12 @@ def write_field(field: Tensor, prepared: Prepared, folder: Path, name: str) -> N
     world axes, pointing from the (aligned) scan into the atlas. ``<name>_jacobian.nii.gz`` is its Jacobian
     determinant.
     """
-    import SimpleITK
-
     from soloatlas.fields import jacobian_determinant
 
     grid = prepared.placement.working
     in_voxels = field[0].cpu().numpy().astype(np.float64)
     ras = np.einsum("ij,jxyz->xyzi", grid.affine[:3, :3], in_voxels)
-    to_lps = np.array([-1.0, -1.0, 1.0])
-    vectors = np.ascontiguousarray((ras * to_lps).transpose(2, 1, 0, 3))
-    image = SimpleITK.GetImageFromArray(vectors, isVector=True)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin((grid.affine[:3, 3] * to_lps).tolist())
-    image.SetDirection((to_lps[:, None] * grid.affine[:3, :3] / np.asarray(grid.spacing)).ravel().tolist())
-    with replacing(folder / f"{name}_field.nii.gz") as temporary:
-        SimpleITK.WriteImage(image, str(temporary))
+    write_displacements(folder / f"{name}_field.nii.gz", ras * np.array([-1.0, -1.0, 1.0]), grid)
     write_volume(folder / f"{name}_jacobian.nii.gz", jacobian_determinant(field)[0].cpu().numpy(), grid)
 
 

@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import replacing
 from soloatlas.classical import Transferred
-from soloatlas.data.files import file_sha256, read_volume, scan_name, write_volume, written_name
-from soloatlas.data.volume import Grid, Volume
+from soloatlas.data.files import file_sha256, read_volume, scan_name, write_displacements, write_volume, written_name
+from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError
 from soloatlas.prepare import Prepared, finite, labels_to_native, prepare_labels, prepare_scan
 from soloatlas.prepare.cohort import in_processes
@@ -49,25 +48,36 @@ def transfer_scans(
 
 
 def _transfer_one(path: Path, folder: Path, output: Path, wishes: Wishes) -> Case:
-    from soloatlas.inference import largest_components
     from soloatlas.runs import open_run
 
     run, start = open_run(folder), time.monotonic()
     scan = read_volume(path)
     found: Transferred = run.method.transfer(run.atlas, run.atlas_labels, finite(scan), run.settings, wishes.fields)
-    classes = run.table.encode(found.labels)
+    if found.field is not None:
+        write_displacements(output / "fields" / f"{scan_name(path)}_field.nii.gz", found.field, scan.grid)
+    case, volumes = write_case(run, path, scan, run.table.encode(found.labels), output, wishes)
+    return {**case, "seconds": round(time.monotonic() - start, 2)}, volumes
+
+
+def write_case(run: Run, path: Path, scan: Volume, classes: np.ndarray, output: Path, wishes: Wishes) -> Case:
+    """Write the labels of one scan, cleaned up where that is wished, beside those of the others.
+
+    Args:
+        path: of the scan; ``scan`` as read from it.
+        classes: class map on its own grid.
+        output: folder of the segmentations.
+    """
     if wishes.largest_component:
+        from soloatlas.inference import largest_components
+
         classes = largest_components(classes)
     target = output / written_name(path)
     write_volume(target, run.table.decode(classes), scan.grid, like=scan)
-    if found.field is not None:
-        write_native_field(found.field, scan.grid, output / "fields" / f"{scan_name(path)}_field.nii.gz")
     entry = {
         "case": scan_name(path),
         "input": str(path.resolve()),
         "sha256": file_sha256(path),
         "output": target.name,
-        "seconds": round(time.monotonic() - start, 2),
     }
     return entry, run.table.volumes(classes, scan.grid)
 
@@ -82,7 +92,6 @@ def transfer_group(
     """
     import torch
 
-    from soloatlas.inference import largest_components
     from soloatlas.runs import read_more_atlases
 
     if wishes.probabilities or wishes.flip or wishes.fields:
@@ -111,30 +120,7 @@ def transfer_group(
     cases: list[Case] = []
     for path, volume, place, classes in zip(scans, volumes, prepared, found, strict=True):
         native = labels_to_native(classes, place.placement, run.table.classes)
-        native = largest_components(native) if wishes.largest_component else native
-        target = output / written_name(path)
-        write_volume(target, run.table.decode(native), volume.grid, like=volume)
-        entry = {
-            "case": scan_name(path),
-            "input": str(path.resolve()),
-            "sha256": file_sha256(path),
-            "output": target.name,
-            "similarity": round(place.score, 4),
-            "aligned": place.aligned,
-            "seconds": seconds,  # the group's, shared among its scans
-        }
-        cases.append((entry, run.table.volumes(native, volume.grid)))
+        case, rows = write_case(run, path, volume, native, output, wishes)
+        aligned = {"similarity": round(place.score, 4), "aligned": place.aligned}
+        cases.append(({**case, **aligned, "seconds": seconds}, rows))  # the group's time, shared among its scans
     return cases
-
-
-def write_native_field(field: np.ndarray, grid: Grid, path: Path) -> None:
-    """Write a displacement field (x, y, z, 3), mm in LPS+, on ``grid``, as ITK, ANTs and Slicer read it."""
-    import SimpleITK
-
-    to_lps = np.array([-1.0, -1.0, 1.0])
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(field.transpose(2, 1, 0, 3)), isVector=True)
-    image.SetSpacing(grid.spacing)
-    image.SetOrigin((grid.affine[:3, 3] * to_lps).tolist())
-    image.SetDirection((to_lps[:, None] * grid.affine[:3, :3] / np.asarray(grid.spacing)).ravel().tolist())
-    with replacing(path) as temporary:
-        SimpleITK.WriteImage(image, str(temporary))

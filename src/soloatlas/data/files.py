@@ -308,10 +308,7 @@ def _write_simpleitk(path: Path, array: np.ndarray, grid: Grid, like: Volume | N
 
     channels = array.ndim == 4
     image = SimpleITK.GetImageFromArray(np.moveaxis(array, -1, 0).T if channels else array.T, isVector=channels)
-    affine = _LPS @ grid.affine
-    image.SetSpacing(grid.spacing)
-    image.SetDirection((affine[:3, :3] / np.asarray(grid.spacing)).ravel().tolist())
-    image.SetOrigin(affine[:3, 3].tolist())
+    set_itk_geometry(image, grid)
     if like is not None and isinstance(like.header, dict):
         for key, value in like.header.items():
             image.SetMetaData(key, value)
@@ -319,6 +316,30 @@ def _write_simpleitk(path: Path, array: np.ndarray, grid: Grid, like: Volume | N
         SimpleITK.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
         raise RunError(f"cannot write in {path.parent}: {_reason(error)}; nothing was changed") from error
+
+
+def set_itk_geometry(image: Any, grid: Grid) -> None:
+    """Lay a SimpleITK image on ``grid``."""
+    spacing, origin, direction = grid.itk()
+    image.SetSpacing(spacing)
+    image.SetOrigin(origin.tolist())
+    image.SetDirection(direction.ravel().tolist())
+
+
+def write_displacements(path: Path, vectors: np.ndarray, grid: Grid) -> None:
+    """Write a displacement field as ITK, ANTs and Slicer read it.
+
+    Args:
+        path: of a NIfTI file; appears whole or not at all.
+        vectors: (x, y, z, 3), mm along the world axes LPS+.
+        grid: where they lie.
+    """
+    import SimpleITK
+
+    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(vectors.transpose(2, 1, 0, 3)), isVector=True)
+    set_itk_geometry(image, grid)
+    with replacing(path) as temporary:
+        SimpleITK.WriteImage(image, str(temporary))
 
 
 def file_sha256(path: str | Path) -> str:

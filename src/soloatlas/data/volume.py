@@ -8,6 +8,8 @@ from typing import Any
 
 import numpy as np
 
+_TO_LPS = np.array([-1.0, -1.0, 1.0])
+
 
 @dataclass(frozen=True, eq=False)
 class Grid:
@@ -31,6 +33,11 @@ class Grid:
         """World position of the middle of the grid, (3,) mm."""
         middle = (np.asarray(self.shape) - 1) / 2
         return np.asarray(self.affine[:3, :3] @ middle + self.affine[:3, 3])
+
+    def itk(self) -> tuple[tuple[float, float, float], np.ndarray, np.ndarray]:
+        """Spacing, origin (3,) mm and direction (3, 3) as ITK has them: world axes LPS+."""
+        lps = _TO_LPS[:, None] * self.affine[:3]
+        return self.spacing, lps[:, 3], lps[:, :3] / np.asarray(self.spacing)
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
         """Whether both grids have the same shape and no corner lies further apart than ``tolerance_mm``."""

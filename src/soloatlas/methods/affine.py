@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from soloatlas.classical import Ants
+from soloatlas.classical import AntsSettings as Settings
 from soloatlas.methods import Method, check_settings
-from soloatlas.settings import Loop, Prepare
 
 if TYPE_CHECKING:
     from torch import nn
@@ -27,18 +26,9 @@ METHOD = Method(
 )
 
 
-@dataclass(frozen=True)
-class Settings:
-    """What ANTsPy is told; ``prepare`` and ``loop`` only shape what a run records of its atlas."""
-
-    prepare: Prepare = field(default_factory=Prepare)
-    ants: Ants = field(default_factory=lambda: Ants(transform="Affine"))
-    loop: Loop = field(default_factory=Loop)
-
-
 def preset(name: str) -> Settings:
     """The same in every preset: the papers give no settings; ANTsPy's own defaults."""
-    return Settings()
+    return Settings(ants=Ants(transform="Affine"))
 
 
 validate = check_settings
