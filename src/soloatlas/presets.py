@@ -6,7 +6,9 @@ method here therefore starts from the same parts and says in its own file what i
 
 from __future__ import annotations
 
-from soloatlas.settings import Augment, Prepare, Registration, Segmenter
+from dataclasses import replace
+
+from soloatlas.settings import Augment, Prepare, Registration, Segmenter, Segmenting
 
 
 def prepare(preset: str) -> Prepare:
@@ -50,3 +52,16 @@ def augment(preset: str) -> Augment:
         return Augment()
     # Half the default changes: scans are aligned to the atlas, and few steps learn less from rare poses.
     return Augment(rotation=7.0, scale=0.08, shear=0.03, translation=0.025, elastic=1.5)
+
+
+def atlas_alone(name: str, student: Segmenter) -> Segmenting:
+    """For a student that sees nothing but random changes of the atlas.
+
+    The paper presets change it as IV-B says, by rotation, shear, translation and scaling, in ranges that it does
+    not print; the others also by elastic and intensity changes, without which nothing is learnt about other scans.
+    """
+    if not name.startswith("paper"):
+        return Segmenting(prepare(name), Augment(), student)
+    affine = Augment(translation=0.1, elastic=0.0, gamma=0.0, contrast=0.0, bias=0.0, noise=0.0)
+    # A pass over one atlas is one step: 200 passes of 100 draws.
+    return Segmenting(prepare(name), affine, replace(student, steps=20_000))

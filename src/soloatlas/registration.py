@@ -53,11 +53,16 @@ def registration_terms(
         terms["similarity"] = local_cross_correlation(fixed, warped, settings.window)
     else:
         terms["similarity"] = mutual_information(fixed, warped, settings.bins)
-    smoothness = diffusion if settings.smoothness == "diffusion" else bending_energy
-    terms["smoothness"] = smoothness(output.field.float())
+    terms["smoothness"] = smoothness_of(output, settings)
     if settings.beta and output.fixed_features is not None and output.moving_features is not None:
         terms["contrast"] = contrastive(output.fixed_features, output.moving_features, settings.temperature)
     return terms
+
+
+def smoothness_of(output: RegistrationOutput, settings: Registration) -> Tensor:
+    """Eq. 8 or Eq. 9 of the field that the network put out, before integration."""
+    smoothness = diffusion if settings.smoothness == "diffusion" else bending_energy
+    return smoothness(output.field.float())
 
 
 def learn_registration(

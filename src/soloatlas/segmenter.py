@@ -26,8 +26,8 @@ from soloatlas.training import Session, Stage, fit, steps_of
 
 T = TypeVar("T")
 
-Pairs = Callable[[int, Sequence[int]], tuple[Tensor, Tensor]]
-"""(step, items) to images and class maps, each (batch, 1, x, y, z)."""
+Pairs = Callable[[int, Sequence[int]], tuple[Tensor, ...]]
+"""(step, items) to images, class maps and what else a method needs of each, all (batch, 1, x, y, z)."""
 
 
 def residual_unet(
@@ -73,7 +73,7 @@ def learn_segmentation(pairs: Pairs, items: int, classes: int, settings: Segment
     student = residual_unet(settings, classes, session, "student")
 
     def objective(step: int, chosen: Sequence[int]) -> dict[str, Tensor]:
-        images, labels = pairs(step, chosen)
+        images, labels, *_ = pairs(step, chosen)
         return segmentation_terms(student(images)[0], labels, settings)
 
     steps = steps_of(settings.steps, settings.epochs, items, settings.batch)
@@ -84,6 +84,12 @@ def learn_segmentation(pairs: Pairs, items: int, classes: int, settings: Segment
         session,
     )
     return student
+
+
+def learn_from_atlas(material: Material, settings: Any, session: Session) -> nn.Module:
+    """Train a student on random changes of the atlas alone; ``settings``: see `changed_pairs`."""
+    pairs = changed_pairs(lambda _: (material.atlas, material.classes), settings, material, session.seed)
+    return learn_segmentation(pairs, 1, material.class_count, settings.student, session)
 
 
 def changed_pairs(
@@ -98,14 +104,15 @@ def changed_pairs(
         seed: of the run.
     """
     augment, patch = settings.augment, settings.student.patch
+    return batches_of(lambda visit, item: changed_pair(*scan_of(item), augment, patch, material.spacing, seed, visit))
 
-    def pairs(step: int, items: Sequence[int]) -> tuple[Tensor, Tensor]:
-        made = [
-            changed_pair(*scan_of(item), augment, patch, material.spacing, seed, step * len(items) + k)
-            for k, item in enumerate(items)
-        ]
-        images, classes = zip(*made, strict=True)
-        return torch.cat(images), torch.cat(classes)
+
+def batches_of(one: Callable[[int, int], tuple[Tensor, ...]]) -> Pairs:
+    """Batches of what ``one`` makes of (visit, item): visits count through the whole training."""
+
+    def pairs(step: int, items: Sequence[int]) -> tuple[Tensor, ...]:
+        made = [one(step * len(items) + k, item) for k, item in enumerate(items)]
+        return tuple(torch.cat(parts) for parts in zip(*made, strict=True))
 
     return pairs
 
@@ -131,10 +138,15 @@ def changed_pair(
     if displacement is not None:
         classes = fields.warp_labels(classes, displacement, origin=origin)
         image = fields.warp(image, displacement, origin=origin)
-    if augment.enabled:
-        noise = generator(seed, "noise", visit, device=image.device)
-        image = change_intensity(image, sample_intensity(augment, draw), noise)
-    return image, classes
+    return intensity_change(image, augment, draw, seed, visit), classes
+
+
+def intensity_change(image: Tensor, augment: Augment, draw: torch.Generator, seed: int, visit: int) -> Tensor:
+    """``image`` under the random change of intensity number ``visit``; as it is where nothing changes."""
+    if not augment.enabled:
+        return image
+    noise = generator(seed, "noise", visit, device=image.device)
+    return change_intensity(image, sample_intensity(augment, draw), noise)
 
 
 def spatial_change(

@@ -60,7 +60,7 @@ def test_teacher_and_student_see_the_same_positions(material, settings, session)
     alike = replace(material, pool=material.atlas.half(), names=("a",), atlas=material.atlas.half().float())
     pool_fields = fields_of(alike, settings, session)
     pool_fields.kept = [torch.zeros(1, 3, *material.shape)]
-    inputs, _, real = os_medseg.training_pairs(0, [0], alike, pool_fields, settings, seed=0)
+    inputs, _, real = os_medseg.training_pairs(alike, pool_fields, settings, 0)(0, [0])
     torch.testing.assert_close(inputs, real, atol=1e-5, rtol=0)
     assert not torch.equal(real, alike.scans([0])), "the pair was moved"
     student = os_medseg.build_student(settings, 3, session)
@@ -77,7 +77,7 @@ def test_the_hint_reaches_the_student_and_the_teacher_only_if_asked(material, se
     student = os_medseg.build_student(settings, 3, session)
     teacher = os_medseg.build_teacher(settings, session)
     pool_fields = fields_of(material, settings, session)
-    pairs = os_medseg.training_pairs(0, [0], material, pool_fields, settings, 0)
+    pairs = os_medseg.training_pairs(material, pool_fields, settings, 0)(0, [0])
     os_medseg.distillation_terms(student, teacher, pairs, settings)["hint"].backward()
     assert any(p.grad is not None and p.grad.abs().max() > 0 for p in student.parameters())
     reached = any(p.grad is not None and p.grad.abs().max() > 0 for p in teacher.parameters())
@@ -87,7 +87,7 @@ def test_the_hint_reaches_the_student_and_the_teacher_only_if_asked(material, se
 def test_every_term_of_equation_12_has_its_own_switch(material, settings, session):
     student = os_medseg.build_student(settings, 3, session)
     teacher = os_medseg.build_teacher(settings, session)
-    pairs = os_medseg.training_pairs(0, [0], material, fields_of(material, settings, session), settings, 0)
+    pairs = os_medseg.training_pairs(material, fields_of(material, settings, session), settings, 0)(0, [0])
 
     def terms(*changes):
         return set(os_medseg.distillation_terms(student, teacher, pairs, override(settings, changes)))
@@ -102,7 +102,7 @@ def test_every_term_of_equation_12_has_its_own_switch(material, settings, sessio
 
 def test_real_image_pairs_give_the_student_the_scan(material, settings, session):
     settings = override(settings, ["augment=false", "synthesis.pairs=real"])
-    inputs, _, real = os_medseg.training_pairs(0, [1], material, fields_of(material, settings, session), settings, 0)
+    inputs, _, real = os_medseg.training_pairs(material, fields_of(material, settings, session), settings, 0)(0, [1])
     assert torch.equal(inputs, real)
     assert torch.equal(real, material.scans([1]))
 
@@ -135,9 +135,8 @@ def test_without_a_segmentation_loss_the_teacher_is_visited_at_each_step(materia
 
 def test_patches_train_and_keep_the_pair_together(material, settings, session):
     settings = override(settings, ["student.patch=[16,32,16]"])
-    inputs, classes, real = os_medseg.training_pairs(
-        0, [0, 1], material, fields_of(material, settings, session), settings, 0
-    )
+    pairs = os_medseg.training_pairs(material, fields_of(material, settings, session), settings, 0)
+    inputs, classes, real = pairs(0, [0, 1])
     assert inputs.shape == classes.shape == real.shape == (2, 1, 16, 32, 16)
 
 

@@ -177,17 +177,9 @@ def augmented_pairs(
     material: Material, fields: PoolFields, changes: Tensor | None, settings: Settings, seed: int
 ) -> Pairs:
     """Training pairs: (step, items) to images and class maps; the item says where the atlas goes."""
-    import torch
+    from soloatlas.segmenter import batches_of
 
-    def pairs(step: int, items: Sequence[int]) -> tuple[Tensor, Tensor]:
-        made = [
-            _one_pair(step * len(items) + k, item, material, fields, changes, settings, seed)
-            for k, item in enumerate(items)
-        ]
-        images, classes = zip(*made, strict=True)
-        return torch.cat(images), torch.cat(classes)
-
-    return pairs
+    return batches_of(lambda visit, item: _one_pair(visit, item, material, fields, changes, settings, seed))
 
 
 def _one_pair(
@@ -199,9 +191,8 @@ def _one_pair(
     settings: Settings,
     seed: int,
 ) -> tuple[Tensor, Tensor]:
-    from soloatlas.augmentation import change_intensity, sample_intensity
     from soloatlas.randomness import generator
-    from soloatlas.segmenter import spatial_change
+    from soloatlas.segmenter import intensity_change, spatial_change
     from soloatlas.synthesis import synthesise_pair
 
     draw, augment = generator(seed, "augment", visit), settings.augment
@@ -212,11 +203,7 @@ def _one_pair(
     scan = material.scans([item])
     pair = synthesise_pair(atlas, material.classes, scan, field, displacement, "linear", origin)
     image = pair.real if settings.sampling.pairs == "real" else pair.synthetic
-    if augment.enabled:
-        image = change_intensity(
-            image, sample_intensity(augment, draw), generator(seed, "noise", visit, device=material.device)
-        )
-    return image, pair.labels
+    return intensity_change(image, augment, draw, seed, visit), pair.labels
 
 
 def _drawn(

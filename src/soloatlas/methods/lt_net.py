@@ -11,6 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Literal
 
+from soloatlas import presets
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, check_settings
 from soloatlas.settings import Loop, Prepare, Registration
@@ -87,7 +88,7 @@ def preset(name: str) -> Settings:
     if name == "paper-ct":  # the paper has MR only: the similarity and smoothness of OS-MedSeg's CT recipe
         return replace(
             paper,
-            prepare=replace(paper.prepare, normalise="window"),
+            prepare=presets.prepare(name),
             registration=replace(paper.registration, similarity="mi", smoothness="bending"),
         )
     if name == "quick":  # half-resolution fields, a narrower discriminator, few steps
@@ -220,14 +221,12 @@ def cycle_terms(
 
     from soloatlas import fields
     from soloatlas.losses import cycle as losses
-    from soloatlas.losses.smoothness import bending_energy, diffusion
-    from soloatlas.registration import field_of
+    from soloatlas.registration import field_of, smoothness_of
 
     cycle, r = settings.cycle, settings.registration
     atlas = material.atlas.expand_as(warped)
     output = backward_network(warped, atlas)
     backward = field_of(output, r)
-    smoothness = diffusion if r.smoothness == "diffusion" else bending_energy
     terms = {}
     if cycle.image:
         terms["image cycle"] = losses.image_cycle(atlas, fields.warp(warped, backward))  # Eqs. 5, 7
@@ -244,7 +243,7 @@ def cycle_terms(
         if cycle.difference:
             losses_of = [losses.anatomy_difference(labels) for labels in followed]
             terms["anatomy difference"] = torch.stack(losses_of).mean()
-    return smoothness(output.field.float()), terms
+    return smoothness_of(output, r), terms
 
 
 def reverser(

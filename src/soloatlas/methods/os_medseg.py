@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from soloatlas.material import Material
     from soloatlas.registration import PoolFields
+    from soloatlas.segmenter import Pairs
     from soloatlas.training import Session
 
 METHOD = Method(
@@ -178,10 +179,11 @@ def distil(
     from soloatlas.segmenter import segmentation_weights
     from soloatlas.training import Stage, fit, steps_of
 
+    pairs = training_pairs(material, fields, settings, session.seed)
+
     def objective(step: int, items: Sequence[int]) -> dict[str, Tensor]:
-        pairs = training_pairs(step, items, material, fields, settings, session.seed)
         visited = step % settings.teacher.every == 0 or not settings.student.weight
-        return distillation_terms(student, teacher if visited else None, pairs, settings)
+        return distillation_terms(student, teacher if visited else None, pairs(step, items), settings)
 
     networks = {"student": student}
     if teacher is not None and settings.teacher.schedule == "freeze":
@@ -201,32 +203,22 @@ def distil(
     )
 
 
-def training_pairs(
-    step: int,
-    items: Sequence[int],
-    material: Material,
-    fields: PoolFields,
-    settings: Settings,
-    seed: int,
-) -> tuple[Tensor, Tensor, Tensor]:
-    """Inputs of the student, its class maps, and the teacher's real scans, each (batch, 1, x, y, z).
+def training_pairs(material: Material, fields: PoolFields, settings: Settings, seed: int) -> Pairs:
+    """What a step sees: inputs of the student, its class maps, and the teacher's real scans.
 
     Scan, synthetic image and labels of a pair undergo the same spatial change; the intensity change is the
     student's alone.
     """
-    import torch
+    from soloatlas.segmenter import batches_of
 
-    made = [_one_pair(step * len(items) + k, item, material, fields, settings, seed) for k, item in enumerate(items)]
-    inputs, classes, real = (torch.cat(parts) for parts in zip(*made, strict=True))
-    return inputs, classes, real
+    return batches_of(lambda visit, item: _one_pair(visit, item, material, fields, settings, seed))
 
 
 def _one_pair(
     visit: int, item: int, material: Material, fields: PoolFields, settings: Settings, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
-    from soloatlas.augmentation import change_intensity, sample_intensity
     from soloatlas.randomness import generator
-    from soloatlas.segmenter import spatial_change
+    from soloatlas.segmenter import intensity_change, spatial_change
     from soloatlas.synthesis import match_histogram, synthesise_pair
 
     draw, augment = generator(seed, "augment", visit), settings.augment
@@ -239,16 +231,13 @@ def _one_pair(
     label_warp = settings.synthesis.label_warp
     pair = synthesise_pair(atlas, material.classes, scan, fields[item], displacement, label_warp, origin)
     image = pair.synthetic if settings.synthesis.pairs == "synthetic" else pair.real
-    if augment.enabled:
-        noise = generator(seed, "noise", visit, device=material.device)
-        image = change_intensity(image, sample_intensity(augment, draw), noise)
-    return image, pair.labels, pair.real
+    return intensity_change(image, augment, draw, seed, visit), pair.labels, pair.real
 
 
 def distillation_terms(
     student: nn.Module,
     teacher: nn.Module | None,
-    pairs: tuple[Tensor, Tensor, Tensor],
+    pairs: tuple[Tensor, ...],
     settings: Settings,
 ) -> dict[str, Tensor]:
     """The terms of Eq. 12: segmentation (Eq. 11), reconstruction (Eq. 10), hint (Eqs. 3-4)."""

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from soloatlas import presets
 from soloatlas.methods import Method, check_settings
-from soloatlas.settings import Augment
 from soloatlas.settings import Segmenting as Settings
 
 if TYPE_CHECKING:
@@ -32,18 +31,8 @@ METHOD = Method(
 
 
 def preset(name: str) -> Settings:
-    """The settings of a preset: quick, standard, paper or paper-ct.
-
-    The paper presets change the atlas as IV-B says, by rotation, shear, translation and scaling, in ranges that
-    it does not print; the others also by elastic and intensity changes, without which nothing is learnt about
-    other scans.
-    """
-    plain = replace(presets.student(name), residual=False, decoder_residual=False)
-    if not name.startswith("paper"):
-        return Settings(presets.prepare(name), Augment(), plain)
-    affine = Augment(translation=0.1, elastic=0.0, gamma=0.0, contrast=0.0, bias=0.0, noise=0.0)
-    # A pass over one atlas is one step: 200 passes of 100 draws.
-    return Settings(presets.prepare(name), affine, replace(plain, steps=20_000))
+    """The settings of a preset: quick, standard, paper or paper-ct; see `presets.atlas_alone`."""
+    return presets.atlas_alone(name, replace(presets.student(name), residual=False, decoder_residual=False))
 
 
 validate = check_settings
@@ -51,7 +40,6 @@ validate = check_settings
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
     """Train the student on random changes of the atlas."""
-    from soloatlas.segmenter import changed_pairs, learn_segmentation
+    from soloatlas.segmenter import learn_from_atlas
 
-    pairs = changed_pairs(lambda _: (material.atlas, material.classes), settings, material, session.seed)
-    return {"student": learn_segmentation(pairs, 1, material.class_count, settings.student, session)}
+    return {"student": learn_from_atlas(material, settings, session)}
