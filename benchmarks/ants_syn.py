@@ -36,7 +36,7 @@ def main() -> None:
     """Register, score and record one cohort."""
     from soloatlas.atomic import write_json
     from soloatlas.data.cohorts import shared_cohort
-    from soloatlas.evaluation import evaluate
+    from soloatlas.evaluation import evaluate, kept_scores
     from soloatlas.reproduction.table_run import COHORTS
     from soloatlas.runs import command_line, machine, versions
 
@@ -60,14 +60,12 @@ def main() -> None:
         labels=rule.get("labels"),
         not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
     )
-    kept = {k: v for k, v in scores.items() if k.split("_")[0] in ("mean", "sd", "min", "max")}
     record = {
         "id": "ants-syn",
         "cohort": options.cohort,
         "split": options.split,
         "atlas": study.atlas.name,
-        **kept,
-        "case_dice": {case: means["dice"] for case, means in scores["case_means"].items()},
+        **kept_scores(scores),
         "seconds_per_scan": sum(seconds) / len(seconds),
         "settings": "ANTsPy SyN defaults, seed 1, 1 thread, genericLabel",
         "command": command_line(),

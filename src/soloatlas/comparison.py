@@ -79,7 +79,11 @@ def compare_methods(
     if not study.test_labels:
         raise InputError("compare: needs labelled test scans; give --test and --test-labels")
     names = _chosen(study, methods)
-    rows = _tested([_row(study, name, output, request, progress) for name in names], request.reference)
+    files = [study.atlas, study.atlas_labels, *study.unlabelled, *study.pool_labels]
+    files += [*study.test_images, *study.test_labels]
+    known = [request.labels, [file_sha256(path) for path in files]]
+    rows = [_row(study, name, output, request, known, progress) for name in names]
+    rows = _tested(rows, request.reference)
     record = {
         "study": study.name,
         "scans": len(study.test_images),
@@ -120,10 +124,12 @@ def _lacking(study: Study, method: Method) -> str:
     return ""
 
 
-def _row(study: Study, name: str, output: Path, request: Request, progress: Progress | None) -> dict[str, Any]:
+def _row(
+    study: Study, name: str, output: Path, request: Request, known: list[Any], progress: Progress | None
+) -> dict[str, Any]:
     method = load_method(name).METHOD
-    runs = [_run(study, name, seed, output, request, progress) for seed in request.seeds]
-    mean = {m: _mean([run["scores"][f"mean_{m}"] for run in runs]) for m in METRICS}
+    runs = [_run(study, name, seed, output, request, known, progress) for seed in request.seeds]
+    mean = {m: _mean([run[f"mean_{m}"] for run in runs]) for m in METRICS}
     cases = {c: float(np.mean([run["case_dice"][c] for run in runs])) for c in runs[0]["case_dice"]}
     return {
         "method": name,
@@ -154,14 +160,22 @@ def changes_for(name: str, request: Request) -> list[str]:
 
 
 def _run(
-    study: Study, name: str, seed: int, output: Path, request: Request, progress: Progress | None
+    study: Study,
+    name: str,
+    seed: int,
+    output: Path,
+    request: Request,
+    known: list[Any],
+    progress: Progress | None,
 ) -> dict[str, Any]:
-    """One method with one seed: found, or trained, segmented and scored in a process of its own."""
+    """One method with one seed: found, or trained, segmented and scored in a process of its own.
+
+    ``known``: what its result depends on besides its name, settings and seed.
+    """
     module, changes = load_method(name), changes_for(name, request)
     settings = to_dict(override(module.preset(request.preset), changes))
-    files = [study.atlas, study.atlas_labels, *study.unlabelled, *study.pool_labels, *study.test_images]
-    known = [name, settings, seed, request.labels, [file_sha256(path) for path in (*files, *study.test_labels)]]
-    digest = hashlib.sha256(json.dumps(known, sort_keys=True).encode()).hexdigest()[:10]
+    depends = json.dumps([name, settings, seed, *known], sort_keys=True)
+    digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
     folder = output / "runs" / f"{name}-{digest}-seed{seed}"
     if not (folder / "row.json").exists():
         if progress:
@@ -193,8 +207,9 @@ def _without_labels(study: Study) -> Study:
 def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, changes: Sequence[str]) -> None:
     """Train, segment and score one method with one seed, and write ``folder/row.json``."""
     from soloatlas import pipeline
-    from soloatlas.evaluation import evaluate
+    from soloatlas.evaluation import evaluate, kept_scores
     from soloatlas.progress import shown_progress
+    from soloatlas.reporting.contents import read_contents
 
     with shown_progress() as progress:
         resume = (folder / "run.json").exists()
@@ -205,14 +220,12 @@ def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, 
     )
     record = read_record(folder)
     segmented = json.loads((folder / "test" / "segment.json").read_text(encoding="utf-8"))
-    fields = _field_means(folder / "fields.csv")
-    kept = {k: v for k, v in scores.items() if k.split("_")[0] in ("mean", "sd", "min", "max")}
+    fields = read_contents(folder).field_means()
     write_json(
         folder / "row.json",
         {
             "seed": seed,
-            "scores": kept,
-            "case_dice": {case: means["dice"] for case, means in scores["case_means"].items()},
+            **kept_scores(scores),
             "train_s": sum(record["seconds"].values()),
             "segment_s": float(np.mean([case["seconds"] for case in segmented["cases"]])),
             "peak_memory_gb": record["peak_memory_gb"],
@@ -222,16 +235,6 @@ def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, 
             "settings": record["settings"],
         },
     )
-
-
-def _field_means(path: Path) -> dict[str, float]:
-    if not path.exists():
-        return {}
-    with path.open(newline="", encoding="utf-8") as file:
-        rows = list(csv.DictReader(file))
-    return {
-        key: float(np.mean([float(row[key]) for row in rows])) for key in (rows[0] if rows else {}) if key != "scan"
-    }
 
 
 def _tested(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:

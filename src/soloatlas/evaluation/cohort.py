@@ -92,6 +92,12 @@ def evaluate(
     return content
 
 
+def kept_scores(content: dict[str, Any]) -> dict[str, Any]:
+    """What a record keeps of `evaluate`'s content: the cohort's means, sd, min and max, and each case's DSC."""
+    kept = {key: value for key, value in content.items() if key.split("_")[0] in ("mean", "sd", "min", "max")}
+    return {**kept, "case_dice": {case: means["dice"] for case, means in content["case_means"].items()}}
+
+
 def match_files(predictions: Path, truth: Path | Sequence[Path]) -> tuple[dict[str, tuple[Path, Path]], list[str]]:
     """Pair predictions and truths by name: case -> (prediction, truth), and the predictions without a truth.
 

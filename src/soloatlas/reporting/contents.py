@@ -75,6 +75,11 @@ class Contents:
             value = value[part]
         return value
 
+    def field_means(self) -> dict[str, float]:
+        """Mean over the pool of each column of fields.csv; empty where there are no fields."""
+        columns = [key for key in (self.fields[0] if self.fields else {}) if key != "scan"]
+        return {key: float(np.mean([row[key] for row in self.fields])) for key in columns}
+
 
 def read_contents(folder: Path) -> Contents:
     """Read a run folder.

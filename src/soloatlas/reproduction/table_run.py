@@ -151,8 +151,7 @@ def _how_it_went(folder: Path) -> dict[str, Any]:
     from soloatlas.reporting.contents import read_contents
 
     contents = read_contents(folder)
-    keys = [key for key in (contents.fields[0] if contents.fields else {}) if key != "scan"]
-    out: dict[str, Any] = {"fields": {k: float(np.mean([row[k] for row in contents.fields])) for k in keys}}
+    out: dict[str, Any] = {"fields": contents.field_means()}
     right = [value for terms in contents.curves.values() for _, value in terms.get("D right", [])]
     if right:
         certain, confused = np.mean(np.array(right) > 0.95), np.mean(np.array(right) < 0.55)
@@ -166,11 +165,11 @@ def _how_it_went(folder: Path) -> dict[str, Any]:
 
 
 def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str, Any]:
-    kept = {k: v for k, v in scores.items() if k.split("_")[0] in ("mean", "sd", "min", "max")}
+    from soloatlas.evaluation import kept_scores
+
     return {
         "seed": seed,
-        **kept,
-        "case_dice": {case: means["dice"] for case, means in scores["case_means"].items()},
+        **kept_scores(scores),
         "seconds": run["seconds"],
         "peak_memory_gb": run["peak_memory_gb"],
         "parameters": run["parameters"],
