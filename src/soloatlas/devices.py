@@ -38,8 +38,8 @@ def choose_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Have glibc keep large freed blocks instead of returning them to the system.
 
-    Otherwise every volume-sized tensor is mapped and page-faulted anew: a student step took 1.06 s so, and
-    0.81 s with this (80x96x80, 38 classes, 2 cores). Elsewhere than on Linux with glibc nothing happens.
+    Otherwise every volume-sized tensor is mapped and page-faulted anew (benchmarks/cpu_settings.py says what
+    that costs). Elsewhere than on Linux with glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):
         return

@@ -79,7 +79,7 @@ def _slabs(image: Tensor, grid: Tensor) -> int:
     """In how many slabs along x to sample.
 
     On the CPU grid_sample shares its work over the batch only, so one volume would use one core: its slabs
-    are handed over as a batch instead (measured: 2.0x forward, 1.8x with backward on 2 cores).
+    are handed over as a batch instead.
     """
     threads = torch.get_num_threads()
     if image.device.type != "cpu" or image.shape[0] != 1 or grid.shape[1] < threads:

@@ -205,7 +205,7 @@ def fit_to_memory(settings: T, shape: Sequence[int], classes: int, room: float) 
         classes: background included.
         room: free bytes.
 
-    A training step was measured to take 3 kB a voxel for student and teacher in bf16, and 8 bytes more for
+    A training step takes about 3 kB a voxel for student and teacher in bf16, and 8 bytes more for
     each class; patches are cubes as large as fit, of whole multiples of the networks' 16.
     """
     s: Segmenter = settings.student  # type: ignore[attr-defined]

@@ -1,10 +1,8 @@
 """Where the atlas lies in a scan: centre, rigid and affine alignment on small copies of both.
 
-Chosen by the Dice of the atlas's labels carried by the alignment alone, on dev scans (24 hippocampi, 3
-brains, 8 heads and necks): affine by mutual information 0.70, 0.55, 0.63; by the correlation coefficient
-0.68, 0.57, 0.62, with which the rest was measured: rigid 0.70, 0.55, 0.31, and affine on the whole body
-instead of around the atlas's labels 0.42 for head and neck, where the shoulders of different patients decide.
-Centre alone 0.58, 0.46, 0.28; nothing 0.51, 0.18, 0.04.
+The default was chosen by the Dice of the atlas's labels carried by the alignment alone, on dev scans
+(benchmarks/alignment.py, results/<cohort>/alignment-dev.json). It looks around the atlas's labels: over whole
+bodies of different patients the shoulders decide, not the neck.
 """
 
 from __future__ import annotations
@@ -69,9 +67,7 @@ def align(scan: Volume, atlas: Volume, how: Align, labels: Volume | None = None)
     """Where the atlas lies in ``scan``.
 
     - ``none``: the world coordinates of the files are taken as they are.
-    - ``centre``: the centres of mass of both bodies meet (of both images, where there is no background). On
-      dev scans this beat the centres of the grids: Dice 0.43 to 0.32 (brain), 0.28 to 0.20 (head and neck),
-      and the same on crops without background.
+    - ``centre``: the centres of mass of both bodies meet (of both images, where there is no background).
     - ``rigid``, ``affine``: on from that and from the best shifts of a full search, by Mattes mutual
       information at two resolutions (SimpleITK, one thread, every voxel: the same input gives the same
       answer). What is found is kept only if it scores better than the centres did.
