@@ -190,9 +190,6 @@ def records(root: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
     return found
 
 
-# Columns of a recorded table: title and digits.
-DIGITS = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
-
 NONE_YET = "No results are recorded yet: `results/` holds no file written by `soloatlas reproduce`."
 
 
@@ -240,27 +237,16 @@ def all_results(root: Path | None = None) -> str:
 
 
 def _record(path: str, record: dict[str, Any]) -> str:
-    rows = []
-    measures = record.get("measures", ["dice", "hd95_mm"])
-    for row in record["rows"]:
-        apart, ends = row["minus_reference"]["dice"], row["minus_reference"]["ci95"]
-        between = f" [{ends[0]:+.3f}, {ends[1]:+.3f}]" if ends else ""
-        changes = ", ".join(f"`{c}`" for c in row["changes"]) or "-"
-        ours = [_number(row[m], DIGITS[m][1]) for m in measures]
-        published = [_number(row["published"][m], DIGITS[m][1]) for m in measures]
-        rows.append([row["name"], changes, str(len(row["runs"])), *ours, f"{apart:+.3f}{between}", *published])
+    from soloatlas.reproduction.rendering import cells
+
     every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
-    titles = [DIGITS[m][0] for m in measures]
     return (
         f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
         f"{record['title']} ({record['source']}). {record['scans']} scans scored, {record['unlabelled']} unlabelled, "
         f"seeds {', '.join(map(str, record['seeds']))}; settings for every row: {every}. Published figures are those "
         f"of the paper on {record['published_on']}. Difference from: {record['reference']}, "
         f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
-        + table(
-            ["row", "settings", "seeds", *titles, "DSC minus reference", *(f"published {t}" for t in titles)],
-            rows,
-        )
+        + table(*cells({"measures": ["dice", "hd95_mm"], **record}))
     )
 
 
@@ -379,20 +365,22 @@ def _parameter(parameter: inspect.Parameter) -> str:
 def table_rows() -> str:
     """Which settings make which row of the papers' tables."""
     from soloatlas.reproduction import TABLES
+    from soloatlas.reproduction.rendering import MEASURES
 
     parts = []
     for key, one in TABLES.items():
         rows = [
             [
                 row.name,
+                f"`{row.method or one.method}`" + (f", {row.atlases} atlases" if row.atlases > 1 else ""),
                 ", ".join(f"`{c}`" for c in row.changes) or "none",
                 "`segment --stage register`" if row.stage == "register" else "student",
-                *(_number(value, DIGITS[m][1]) for m, value in zip_longest(one.measures, row.published)),
+                *(_number(value, MEASURES.get(m, (m, 3))[1]) for m, value in zip_longest(one.measures, row.published)),
             ]
             for row in one.rows
         ]
-        published = [f"{DIGITS[m][0]}, {one.published_on}" for m in one.measures]
-        header = ["row", "settings", "what is scored", *published]
+        published = [f"{MEASURES.get(m, (m, 3))[0]}, {one.published_on}" for m in one.measures]
+        header = ["row", "method", "settings", "what is scored", *published]
         parts.append(f"**`{key}`: {one.title}** ({one.source})\n\n{table(header, rows)}")
     return "\n\n".join(parts)
 

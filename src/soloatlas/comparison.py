@@ -24,7 +24,7 @@ from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, available_methods, load_method
 from soloatlas.runs import command_line, machine, read_record, versions
-from soloatlas.settings import describe, override, to_dict
+from soloatlas.settings import applicable, override, require_applicable, to_dict
 from soloatlas.tables import number, text_table
 
 if TYPE_CHECKING:
@@ -79,6 +79,7 @@ def compare_methods(
     if not study.test_labels:
         raise InputError("compare: needs labelled test scans; give --test and --test-labels")
     names = _chosen(study, methods)
+    require_applicable([load_method(name).preset(request.preset) for name in names], request.changes)
     files = [study.atlas, study.atlas_labels, *study.unlabelled, *study.pool_labels]
     files += [*study.test_images, *study.test_labels]
     known = [request.labels, [file_sha256(path) for path in files]]
@@ -154,8 +155,7 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 def changes_for(name: str, request: Request) -> list[str]:
     """The request's changes that this method's settings have, and its time."""
-    sections = {key.partition(".")[0] for key, _ in describe(load_method(name).preset(request.preset))}
-    wanted = [change for change in request.changes if change.partition("=")[0].partition(".")[0] in sections]
+    wanted = applicable(load_method(name).preset(request.preset), request.changes)
     return [*wanted, f"loop.minutes={request.minutes}"] if request.minutes else wanted
 
 

@@ -10,7 +10,7 @@ import dataclasses
 import difflib
 import types
 import typing
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, fields, is_dataclass, replace
 from typing import Any, Literal, TypeVar
 
@@ -235,6 +235,25 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
     raise InputError(f"{where}: expected {kind.__name__}, got {value!r}")
+
+
+def applicable(settings: Any, changes: Sequence[str]) -> list[str]:
+    """Those of the changes (``key=value``) whose section these settings have: some are meant for other methods."""
+    sections = {key.partition(".")[0] for key, _ in describe(settings)}
+    return [change for change in changes if change.partition("=")[0].partition(".")[0] in sections]
+
+
+def require_applicable(all_settings: Sequence[Any], changes: Sequence[str]) -> None:
+    """Refuse a change whose section none of several methods' settings has.
+
+    Raises:
+        InputError: naming the change.
+    """
+    for change in changes:
+        if not any(applicable(settings, [change]) for settings in all_settings):
+            raise InputError(
+                f"--set {change}: none of these methods has such a setting; their settings.json or docs list them"
+            )
 
 
 def describe(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -1,7 +1,9 @@
 """Tables as data, and a table run for real on a tiny cohort in the shared layout."""
 
 import json
+import pathlib
 import shutil
+from dataclasses import replace
 
 import pytest
 
@@ -26,12 +28,15 @@ TINY = (
 @pytest.mark.parametrize("key", TABLES)
 def test_every_row_is_a_valid_change_of_settings(key):
     table = TABLES[key]
-    preset = load_method(table.method).preset("quick")
-    made = [override(preset, row.changes) for row in table.rows]
+    made = [
+        (row.method, str(override(load_method(row.method or table.method).preset("quick"), row.changes)))
+        for row in table.rows
+    ]
     names = [row.name for row in table.rows]
-    assert len(set(names)) == len(names)
-    stages = [row.stage for row in table.rows]
-    assert len({(str(s), stage) for s, stage in zip(made, stages, strict=True)}) == len(made), "rows differ"
+    assert len(set(names)) == len(names) and table.reference in names
+    shown = [(row.stage, row.atlases) for row in table.rows]
+    assert len(set(zip(made, shown, strict=True))) == len(made), "rows differ"
+    assert all(row.stage in load_method(row.method or table.method).METHOD.stages for row in table.rows)
 
 
 def test_every_cohort_has_a_recorded_atlas():
@@ -100,3 +105,36 @@ def test_unknown_tables_and_cohorts_are_refused(tmp_path):
         reproduce_table("os-medseg:table-0", "hippocampus", tmp_path)
     with pytest.raises(InputError, match="brain_malf"):
         reproduce_table("os-medseg:table-3", "heart", tmp_path)
+
+
+FEW = (
+    *TINY,
+    "adversary.channels=[4,4,4,4]",
+    "groupwise.tree_iterations=[1,1,1]",
+    "groupwise.refine_iterations=[1,1,1]",
+    "groupwise.rounds=1",
+)
+
+
+def test_rows_of_other_methods_get_the_labels_they_need_and_the_settings_they_have(cohort, monkeypatch):
+    table = TABLES["lt-net:table-3"]
+    monkeypatch.setitem(TABLES, "lt-net:table-3", replace(table, rows=(table.rows[0], table.rows[-1])))
+    monkeypatch.setitem(COHORTS, "hippocampus", {"unlabelled": 2, "changes": ()})
+    split = cohort / "data/hippocampus/split.json"
+    parts = json.loads(split.read_text())
+    labelled, *others = parts["test"]  # only scans with labels may become a second atlas
+    split.write_text(
+        json.dumps({"pool": [parts["pool"][0], labelled, parts["pool"][1]], "dev": others, "test": others})
+    )
+    reproduce_table("lt-net:table-3", "hippocampus", cohort / "results", (0,), "dev", FEW)
+    record = json.loads((cohort / "results/hippocampus/lt-net-table-3-dev.json").read_text())
+    assert [row["method"] for row in record["rows"]] == ["mabmis", "lt-net"]
+    runs = {path.parent.name.split("-")[0]: path for path in (cohort / "runs/hippocampus").glob("*/run.json")}
+    inputs = json.loads(runs["mabmis"].read_text())["inputs"]
+    assert [pathlib.Path(one["path"]).name for one in inputs["more_atlases"]] == [f"{labelled}.nii.gz"] * 2
+    assert "more_atlases" not in json.loads(runs["lt"].read_text())["inputs"]
+
+
+def test_a_change_that_no_row_has_is_refused(tmp_path):
+    with pytest.raises(InputError, match=r"regstration.steps=2"):
+        reproduce_table("lt-net:table-3", "hippocampus", tmp_path, changes=("regstration.steps=2",))

@@ -143,6 +143,11 @@ def _pairs(names: list[str]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((left[0], right[0]) for left, right in both if len(left) == len(right) == 1))
 
 
+def without_side(name: str) -> tuple[str, ...]:
+    """The words of a name in small letters, without left or right: "Left-VentralDC" is ("ventral", "dc")."""
+    return _side(name)[1]
+
+
 def _side(name: str) -> tuple[str | None, tuple[str, ...]]:
     """("left" or "right" or None, the words of the name without it); "L1", a vertebra, has no side."""
     words = re.sub(r"(?<=[a-z])(?=[A-Z])|(?<=[A-Z])(?=[A-Z][a-z])", " ", name)  # LParotid -> L Parotid

@@ -6,6 +6,7 @@ import hashlib
 import json
 import shutil
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -14,17 +15,18 @@ import numpy as np
 
 from soloatlas.atomic import write_json
 from soloatlas.data.cohorts import shared_cohort
+from soloatlas.data.study import Study, with_pool_labels
 from soloatlas.errors import InputError
-from soloatlas.methods import load_method
+from soloatlas.methods import Method, load_method
+from soloatlas.reproduction.rendering import as_text
+from soloatlas.reproduction.structures import structure_dice
 from soloatlas.reproduction.tables import TABLES, Row, Table
 from soloatlas.runs import command_line, machine, read_record, versions
-from soloatlas.settings import override, to_dict
-from soloatlas.tables import number, text_table
+from soloatlas.settings import applicable, override, require_applicable, to_dict
 
 Split = Literal["dev", "test"]
 
 if TYPE_CHECKING:
-    from soloatlas.data.study import Study
     from soloatlas.training import Progress
 
 # How each cohort is prepared and scored; chosen on its dev scans.
@@ -74,12 +76,14 @@ def reproduce_table(
         raise InputError(f"--cohort {cohort}: not one of {', '.join(COHORTS)}")
     table = TABLES[key]
     study = shared_cohort(cohort, COHORTS[cohort]["unlabelled"], split)
+    presets = [load_method(row.method or table.method).preset("quick") for row in table.rows]
+    require_applicable(presets, changes)
     every = (*COHORTS[cohort]["changes"], *changes)
     rows = [_run_row(table, row, cohort, study, seeds, split, every, progress) for row in table.rows]
     record = _record(key, table, cohort, study, seeds, split, every, rows)
     name = key.replace(":", "-") + ("" if split == "test" else f"-{split}")
     write_json(output / cohort / f"{name}.json", record)
-    return _as_text(record)
+    return as_text(record)
 
 
 def _run_row(
@@ -92,18 +96,33 @@ def _run_row(
     every: Sequence[str],
     progress: Progress | None,
 ) -> dict[str, Any]:
-    runs = [
-        run_and_score(table.method, (*every, *row.changes), row.stage, cohort, study, seed, split, progress)
-        for seed in seeds
-    ]
+    method = row.method or table.method
+    changes = (*applicable(load_method(method).preset("quick"), every), *row.changes)
+    given = with_needed_labels(study, load_method(method).METHOD, row.atlases)
+    runs = [run_and_score(method, changes, row.stage, cohort, given, seed, split, progress) for seed in seeds]
     return {
         "name": row.name,
+        "method": method,
+        "atlases": row.atlases,
         "changes": list(row.changes),
         "stage": row.stage,
         "headline": row.headline,
         "published": dict(zip_longest(table.measures, row.published)),
         "runs": runs,
     }
+
+
+def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
+    """The study of a shared cohort with labels of its pool, for the methods that may see them alone.
+
+    They lie beside the atlas's. A multi-atlas method gets the first scans of the pool as further atlases.
+    """
+    labels = study.atlas_labels.parent
+    if method.pool == "labelled":
+        return with_pool_labels(study, labels)
+    further = with_pool_labels(replace(study, unlabelled=study.unlabelled[: atlases - 1]), labels)
+    pairs = tuple(zip(further.unlabelled, further.pool_labels, strict=True))
+    return replace(study, more_atlases=pairs, unlabelled=study.unlabelled[len(pairs) :])
 
 
 def run_and_score(
@@ -122,7 +141,8 @@ def run_and_score(
 
     settings = to_dict(override(load_method(method).preset("quick"), changes))
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
-    folder = Path("runs") / cohort / f"{method}-{digest}-seed{seed}"
+    more = f"-{1 + len(study.more_atlases)}atlases" if study.more_atlases else ""
+    folder = Path("runs") / cohort / f"{method}-{digest}{more}-seed{seed}"
     begun = (folder / "run.json").exists()
     if not begun:
         share_registration(folder, settings, seed)
@@ -170,6 +190,7 @@ def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str
     return {
         "seed": seed,
         **kept_scores(scores),
+        "structure_dice": structure_dice(scores["labels"]),
         "seconds": run["seconds"],
         "peak_memory_gb": run["peak_memory_gb"],
         "parameters": run["parameters"],
@@ -211,6 +232,7 @@ def _record(
     reference = next((r for r in rows if r["name"] == table.reference), rows[-1])
     for row in rows:
         row |= row_measures(row["runs"])
+        row["structures"] = _structure_means(row["runs"])
         row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
     return {
         "id": key,
@@ -252,7 +274,10 @@ def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     }
 
 
-MEASURES = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
+def _structure_means(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over seeds of each structure's DSC, where every seed has one."""
+    names = [name for name in runs[0]["structure_dice"] if all(name in run["structure_dice"] for run in runs)]
+    return {name: float(np.mean([run["structure_dice"][name] for run in runs])) for name in names}
 
 
 def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
@@ -268,26 +293,3 @@ def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[s
         for c in cases
     ]
     return {"dice": float(np.mean(differences)), "ci95": bootstrap_interval(differences), "cases": len(cases)}
-
-
-def _as_text(record: dict[str, Any]) -> str:
-    measures = [(key, *MEASURES[key]) for key in record["measures"]]
-    rows = []
-    for row in record["rows"]:
-        low, high = row["minus_reference"]["ci95"] or (0.0, 0.0)
-        rows.append(
-            [
-                row["name"],
-                *(number(row[key], digits) for key, _, digits in measures),
-                *(number(row["published"][key], digits) for key, _, digits in measures),
-                f"{row['minus_reference']['dice']:+.3f} [{low:+.3f}, {high:+.3f}]",
-            ]
-        )
-    titles = [title for _, title, _ in measures]
-    header = ["row", *titles, *(f"published {t}" for t in titles), "DSC minus reference [95 % CI]"]
-    where = (
-        f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
-        f"scans, {record['unlabelled']} unlabelled, seeds {record['seeds']}); published on "
-        f"{record['published_on']}. Reference row: {record['reference']}."
-    )
-    return f"{where}\n\n{text_table(header, rows)}"

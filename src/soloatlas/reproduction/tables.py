@@ -1,4 +1,4 @@
-"""Rows and published cells of the papers' tables.
+"""Rows and published cells of the papers' tables; those of each structure stand in `structures`.
 
 A row is a method with settings one step from the others. Published figures (on the paper's own data) are
 shown beside ours as "published".
@@ -7,6 +7,8 @@ shown beside ours as "published".
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+
+from soloatlas.reproduction.structures import CANDI_CELLS, CANDI_STRUCTURES, OASIS_CELLS, OASIS_STRUCTURES, cells
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,8 @@ class Row:
         stage: ``student``, or ``register`` for the atlas's labels warped.
         published: the paper's cells, one for each measure of the table; None where one is empty or lost.
         headline: belongs among the main results (a method as a whole, not an ablation).
+        method: where it is not the table's.
+        atlases: labelled scans that it learns from; those beyond the atlas are the first of the pool.
     """
 
     name: str
@@ -26,6 +30,8 @@ class Row:
     stage: str = "student"
     published: tuple[float | None, ...] = ()
     headline: bool = False
+    method: str = ""
+    atlases: int = 1
 
 
 @dataclass(frozen=True)
@@ -34,7 +40,8 @@ class Table:
 
     Attributes:
         reference: the row that the others are compared with.
-        measures: its columns: ``dice``, ``hd95_mm``, or over the test cases ``sd``, ``min`` and ``max`` of DSC.
+        measures: its columns: ``dice``, ``hd95_mm``, over the test cases ``sd``, ``min`` and ``max`` of DSC, or
+            names of structures (`structures.structure`).
     """
 
     title: str
@@ -51,13 +58,46 @@ RANGE = ("dice", "sd", "min", "max")
 OURS = Row("OS-MedSeg (student, teacher, SI+SL)", published=(0.854, 1.716), headline=True)
 
 
+def _row(name: str, method: str, stage: str, *published: float | None, atlases: int = 1) -> Row:
+    """A method as a whole."""
+    return Row(name, (), stage, published, headline=True, method=method, atlases=atlases)
+
+
 def _cycle(name: str, *kept: str) -> Row:
     """LT-Net with the image cycle and, of its other cycle terms, only those ``kept``."""
     terms = ("transformation", "anatomy", "difference")
     return Row(name, tuple(f"cycle.{term}=0" for term in terms if term not in kept), "register")
 
 
+# LT-Net without its own terms: the same generator, rate and steps.
+VOXELMORPH = Row(
+    "VoxelMorph", ("adversary=false", "cycle=false"), "register", (0.760, 0.097, 0.617, 0.801), True, "lt-net"
+)
+LT_NET = _row("LT-Net", "lt-net", "register", 0.823, 0.025, 0.756, 0.842)
+
 TABLES: dict[str, Table] = {
+    "os-medseg:table-1": Table(
+        title="The methods of the paper",
+        source="Zhou et al. 2024, Table I",
+        method="os-medseg",
+        published_on="OASIS",
+        reference=OURS.name,
+        rows=(
+            _row("Fully supervised", "supervised", "student", 0.906, 1.346),
+            _row("U-Net", "unet", "student", 0.684, 14.373),
+            _row("ResUNet", "resunet", "student", 0.724, 8.237),
+            _row("Rigid", "rigid", "register", 0.597, 4.163),
+            _row("Affine", "affine", "register", 0.601, 4.131),
+            _row("SyN", "syn", "register", 0.784, 2.627),
+            _row("VoxelMorph-1", "voxelmorph-1", "register", 0.793, 3.085),
+            _row("VoxelMorph-2", "voxelmorph-2", "register", 0.800, 3.220),
+            _row("TransMorph", "transmorph", "register", 0.796, 2.654),
+            _row("CLMorph", "clmorph", "register", 0.799, 3.214),
+            _row("DataAug", "dataaug", "student", 0.823, 2.732),
+            _row("BRBS", "brbs", "student", 0.811, 3.099),
+            OURS,
+        ),
+    ),
     "os-medseg:main": Table(
         title="The student beside the registration row of the same run",
         source="Zhou et al. 2024, Table I (CLMorph and Ours)",
@@ -135,7 +175,7 @@ TABLES: dict[str, Table] = {
         reference="VoxelMorph",
         measures=RANGE,
         rows=(
-            Row("VoxelMorph", ("adversary=false", "cycle=false"), "register", (0.760, 0.097, 0.617, 0.801), True),
+            VOXELMORPH,
             Row("+ L_GAN", ("cycle=false",), "register", (0.790, 0.031, 0.727, 0.819)),
             replace(_cycle("+ L_GAN + L_cyc"), published=(0.792, 0.028, 0.727, 0.821)),
         ),
@@ -155,11 +195,51 @@ TABLES: dict[str, Table] = {
                 _cycle("+ L_trans + L_anatomy_cyc", "transformation", "anatomy"),
                 published=(0.814, 0.026, 0.744, 0.838),
             ),
-            replace(
-                _cycle("+ L_trans + L_anatomy_cyc + L_diff_cyc (LT-Net)", "transformation", "anatomy", "difference"),
-                published=(0.823, 0.025, 0.756, 0.842),
-                headline=True,
-            ),
+            replace(LT_NET, name="+ L_trans + L_anatomy_cyc + L_diff_cyc (LT-Net)"),
+        ),
+    ),
+    "lt-net:table-3": Table(
+        title="Beside a multi-atlas method with more and more atlases",
+        source="Wang et al. 2020, Table 3",
+        method="mabmis",
+        published_on="CANDI",
+        reference=LT_NET.name,
+        measures=RANGE,
+        rows=(
+            _row("MABMIS, 2 atlases", "mabmis", "register", 0.704, 0.044, 0.630, 0.759, atlases=2),
+            _row("MABMIS, 3 atlases", "mabmis", "register", 0.745, 0.052, 0.632, 0.804, atlases=3),
+            _row("MABMIS, 4 atlases", "mabmis", "register", 0.778, 0.039, 0.720, 0.825, atlases=4),
+            _row("MABMIS, 5 atlases", "mabmis", "register", 0.811, 0.036, 0.760, 0.856, atlases=5),
+            LT_NET,
+        ),
+    ),
+    "lt-net:table-5": Table(
+        title="Beside VoxelMorph, DataAug and the upper bound",
+        source="Wang et al. 2020, Table 5",
+        method="lt-net",
+        published_on="CANDI",
+        reference=LT_NET.name,
+        measures=RANGE,
+        rows=(
+            VOXELMORPH,
+            _row("DataAug", "dataaug", "student", 0.804, 0.043, 0.738, 0.840),
+            LT_NET,
+            _row("U-Net (upper bound)", "supervised", "student", 0.865, 0.063, 0.837, 0.892),
         ),
     ),
 }
+
+TABLES["os-medseg:table-2"] = replace(
+    TABLES["os-medseg:table-1"],
+    title="The methods of the paper, structure by structure (DSC)",
+    source="Zhou et al. 2024, Table II",
+    measures=(*OASIS_STRUCTURES, "dice"),
+    rows=tuple(replace(row, published=cells(OASIS_CELLS[row.name])) for row in TABLES["os-medseg:table-1"].rows),
+)
+TABLES["lt-net:table-4"] = replace(
+    TABLES["lt-net:table-5"],
+    title="Beside VoxelMorph, DataAug and the upper bound, structure by structure (DSC)",
+    source="Wang et al. 2020, Table 4",
+    measures=CANDI_STRUCTURES,
+    rows=tuple(replace(row, published=cells(CANDI_CELLS[row.name])) for row in TABLES["lt-net:table-5"].rows),
+)

@@ -1,0 +1,62 @@
+"""A table's record as text: ours beside the published cells, rows by measures or structures by rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from soloatlas.tables import number, text_table
+
+MEASURES = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
+
+Cells = tuple[list[str], list[list[str]]]
+
+
+def as_text(record: dict[str, Any]) -> str:
+    """For a terminal, with what was run on what above it."""
+    where = (
+        f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
+        f"scans, {record['unlabelled']} unlabelled, seeds {record['seeds']}); published on "
+        f"{record['published_on']}. Reference row: {record['reference']}."
+    )
+    return f"{where}\n\n{text_table(*cells(record))}"
+
+
+def cells(record: dict[str, Any]) -> Cells:
+    """Header and rows: a line for each row of the table, or for each structure where structures are measured."""
+    return by_structure(record) if set(record["measures"]) - set(MEASURES) else by_row(record)
+
+
+def by_row(record: dict[str, Any]) -> Cells:
+    """Ours, published and the paired difference from the reference row."""
+    measures = [(key, *MEASURES[key]) for key in record["measures"]]
+    rows = [
+        [
+            row["name"],
+            *(number(row[key], digits) for key, _, digits in measures),
+            *(number(row["published"][key], digits) for key, _, digits in measures),
+            difference(row["minus_reference"]),
+        ]
+        for row in record["rows"]
+    ]
+    titles = [title for _, title, _ in measures]
+    return ["row", *titles, *(f"published {t}" for t in titles), "DSC minus reference [95 % CI]"], rows
+
+
+def by_structure(record: dict[str, Any]) -> Cells:
+    """DSC of each structure by each method, the published one in brackets."""
+    names = [row["name"] for row in record["rows"]]
+    return ["structure", *names], [_structure(measure, record["rows"]) for measure in record["measures"]]
+
+
+def _structure(measure: str, rows: Sequence[dict[str, Any]]) -> list[str]:
+    ours = [row["dice"] if measure == "dice" else row["structures"].get(measure) for row in rows]
+    published = [number(row["published"][measure], 3) for row in rows]
+    title = "mean" if measure == "dice" else measure
+    return [title, *(f"{number(value, 3)} ({cell})" for value, cell in zip(ours, published, strict=True))]
+
+
+def difference(found: dict[str, Any]) -> str:
+    """A paired difference with its interval."""
+    low, high = found["ci95"] or (0.0, 0.0)
+    return f"{found['dice']:+.3f} [{low:+.3f}, {high:+.3f}]"
