@@ -14,8 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from soloatlas.data import cohorts
-from soloatlas.data.cohorts import data_root, fetch_hippocampus, recorded_atlas, shared_cohort
+from soloatlas.data.cohorts import data_root, fetch_hippocampus, hippocampus, recorded_atlas, shared, shared_cohort
 from soloatlas.data.files import read_labels, read_volume
 from soloatlas.data.labels import read_label_names
 from soloatlas.errors import InputError, RunError
@@ -34,7 +33,7 @@ def root(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     (folder / "split.json").write_text(json.dumps({"pool": POOL, "dev": DEV, "test": TEST}))
     (folder / "labels.json").write_text('{"1": "one"}')
     (tmp_path / "atlases.json").write_text('{"made": {"atlas": "e", "mean_ncc": 0.9}}')
-    monkeypatch.setattr(cohorts, "ATLASES", tmp_path / "atlases.json")
+    monkeypatch.setattr(shared, "ATLASES", tmp_path / "atlases.json")
     monkeypatch.setenv("SOLOATLAS_DATA", str(tmp_path / "data"))
     return tmp_path / "data"
 
@@ -103,7 +102,8 @@ def test_where_shared_data_lie(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.delenv("SOLOATLAS_DATA")
     (tmp_path / "work").mkdir()
     monkeypatch.chdir(tmp_path / "work")
-    monkeypatch.setattr(cohorts, "__file__", str(tmp_path / "x" / "repo" / "src" / "soloatlas" / "data" / "c.py"))
+    there = tmp_path / "x" / "repo" / "src" / "soloatlas" / "data" / "cohorts" / "shared.py"
+    monkeypatch.setattr(shared, "__file__", str(there))
     assert data_root() is None
     with pytest.raises(InputError, match="set SOLOATLAS_DATA"):
         shared_cohort("made")
@@ -175,8 +175,8 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[tuple[st
     """(address, folder that is served); no shared data, no recorded atlas."""
     folder = tmp_path / "served"
     folder.mkdir()
-    monkeypatch.setattr(cohorts, "data_root", lambda: None)
-    monkeypatch.setattr(cohorts, "ATLASES", tmp_path / "atlases.json")
+    monkeypatch.setattr(hippocampus, "data_root", lambda: None)
+    monkeypatch.setattr(shared, "ATLASES", tmp_path / "atlases.json")
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
     monkeypatch.setenv("no_proxy", "127.0.0.1")
     handler = functools.partial(_Quiet, directory=str(folder))
