@@ -40,8 +40,9 @@ MISSING = {
 MEANING = {
     "prepare.align": "how each scan is aligned to the atlas",
     "prepare.spacing": "working grid, mm, isotropic; none: the atlas's own spacing along each axis",
-    "prepare.crop": "crop the working grid to the atlas's body, or keep its field of view",
+    "prepare.crop": "crop the working grid to the atlas's body or to its labels, or keep its field of view",
     "prepare.margin": "mm kept around the body, at most a fifth of its size",
+    "prepare.size": "voxels of the working grid to R, A and S about the centre of the crop; none: what it needs",
     "prepare.multiple": "the working grid is padded to this multiple: four halvings in the networks",
     "prepare.normalise": "how intensities are brought to [0, 1]",
     "prepare.percentiles": "of the body, become 0 and 1 (normalise=percentile)",

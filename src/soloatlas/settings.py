@@ -29,8 +29,9 @@ class Prepare:
 
     align: Align = "affine"  # scans of one kind rarely share a frame; "none" for cohorts already aligned
     spacing: float | None = None  # mm, isotropic; None: the atlas's own spacing along each axis
-    crop: Literal["body", "none"] = "body"
+    crop: Literal["body", "labels", "none"] = "body"  # "labels": around the atlas's labels, for parts of a body
     margin: float = 6.0  # mm around the body, a fifth of it at most: room for scans larger than the atlas
+    size: tuple[int, int, int] | None = None  # voxels to R, A and S about the crop's centre; None: what it needs
     multiple: int = 16  # four halvings in every network
     normalise: Literal["percentile", "zscore", "window"] = "percentile"
     percentiles: tuple[float, float] = (0.5, 99.5)  # robust against a few bright voxels

@@ -89,6 +89,17 @@ def test_the_atlas_keeps_its_own_voxels(study: Study) -> None:
     np.testing.assert_allclose(native, expected, atol=2e-3)  # half precision, and the few zeros inside the egg
 
 
+def test_a_crop_to_the_labels_is_the_same_for_atlas_and_pool(study: Study) -> None:
+    chosen = replace(SETTINGS, align="none", crop="labels", size=(16, 24, 8))
+    ready = prepare_study(study, chosen, workers=1)
+    assert ready.working.shape == (16, 24, 8)
+    # Labels from 9 to 18, 10 to 21 and 9 to 16; the first axis runs to the left.
+    np.testing.assert_allclose(ready.working.centre(), [-13.5, 15.5, 12.5], atol=0.5)
+    for scan in ready.scans:
+        assert scan.image.shape == (16, 24, 8) and scan.placement.working.matches(ready.working)
+    assert (ready.atlas_labels == 1).sum() == (phantom()[1] == 3).sum()
+
+
 def refuse(*_: object, **__: object) -> None:
     raise AssertionError("computed again")
 

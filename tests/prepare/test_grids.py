@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import nibabel
 import numpy as np
 import pytest
@@ -8,6 +10,7 @@ from hypothesis import strategies as st
 from scipy import ndimage
 
 from soloatlas.data.volume import Grid, Volume
+from soloatlas.errors import InputError
 from soloatlas.prepare import (
     Placement,
     canonical,
@@ -249,6 +252,54 @@ def test_working_grid_without_crop_is_the_atlas_padded() -> None:
     placement = place(grid, working)
     np.testing.assert_array_equal(placement.matrix[:3, :3], np.eye(3))
     assert np.array_equal(placement.matrix[:3, 3], np.round(placement.matrix[:3, 3]))
+
+
+def marked(shape: tuple[int, int, int] = (40, 50, 45)) -> np.ndarray:
+    """Two labels within 12..17, 20..29, 8..31 of the head."""
+    labels = np.zeros(shape, dtype=np.int32)
+    labels[12:15, 20:30, 8:20], labels[15:18, 20:30, 20:32] = 3, 7
+    return labels
+
+
+def test_working_grid_can_be_cropped_to_the_labels() -> None:
+    grid = Grid((40, 50, 45), np.diag([-1.0, 1.0, 1.0, 1.0]))
+    atlas, labels = Volume(head(), grid), Volume(marked(), grid)
+    working = working_grid(atlas, Prepare(crop="labels", margin=1, multiple=2), labels)
+    assert working.shape == (8, 12, 26)  # 6, 10 and 24 voxels, and 1 mm to each side
+    # Middle of voxels 12 and 17 along the first axis, which runs to the left; of 20 and 29, of 8 and 31.
+    np.testing.assert_allclose(working.centre(), [-14.5, 24.5, 19.5])
+    with pytest.raises(InputError, match="the atlas has no label"):
+        working_grid(atlas, Prepare(crop="labels"), Volume(0 * marked(), grid))
+
+
+def test_working_grid_of_a_given_size_lies_about_the_centre_of_the_crop() -> None:
+    grid = Grid((40, 50, 45), np.eye(4))
+    atlas, labels = Volume(head(), grid), Volume(marked(), grid)
+    for crop, centre in (("body", (14.5, 25.5, 19.5)), ("labels", (14.5, 24.5, 19.5)), ("none", (19.5, 24.5, 22.0))):
+        chosen = Prepare(crop=crop, size=(16, 32, 48))
+        working = working_grid(atlas, chosen, labels)
+        assert working.shape == (16, 32, 48)
+        # On the atlas's own voxels the middle can be half a voxel off; at another spacing it is exact.
+        assert np.abs(working.centre() - centre).max() <= 0.5
+        assert np.array_equal(working.affine, np.round(working.affine))
+        coarse = working_grid(atlas, replace(chosen, spacing=2.0), labels)
+        assert coarse.shape == (16, 32, 48) and coarse.spacing == (2.0, 2.0, 2.0)
+        np.testing.assert_allclose(coarse.centre(), centre)
+
+
+def test_the_axes_of_a_size_are_right_anterior_and_superior() -> None:
+    turned = np.zeros((4, 4))  # a file with axes S, L, P
+    turned[2, 0], turned[0, 1], turned[1, 2], turned[3, 3] = 1, -1, -1, 1
+    atlas = Volume(head(), Grid((40, 50, 45), turned))
+    working = working_grid(atlas, Prepare(size=(16, 32, 48)))
+    assert working.shape == (16, 32, 48)
+    np.testing.assert_array_equal(np.sign(np.diag(working.affine)), 1)
+
+
+@pytest.mark.parametrize("size", [(16, 16, 24), (16, 0, 16), (-16, 16, 16)])
+def test_sizes_that_cannot_be_halved_are_refused(size: tuple[int, int, int]) -> None:
+    with pytest.raises(InputError, match="give three multiples of 16"):
+        working_grid(Volume(head(), Grid((40, 50, 45), np.eye(4))), Prepare(size=size))
 
 
 def test_field_of_view_tells_data_from_fill() -> None:

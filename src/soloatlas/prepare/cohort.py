@@ -140,7 +140,7 @@ def prepare_study(
         raise InputError(f"{study.atlas_labels}: not on the grid of {study.atlas}; resample the labels to it")
     names = read_label_names(study.label_names) if study.label_names else None
     table = label_table([int(v) for v in np.unique(labels.array)], names)
-    working = working_grid(finite(atlas), settings)
+    working = working_grid(finite(atlas), settings, labels)
     ready = prepare_scan(atlas, atlas, working, settings)
     classes = prepare_labels(table.encode(labels.array), ready.placement, table.classes)
     scans = _prepare_pool(study, settings, working, cache, workers, progress)
@@ -319,7 +319,8 @@ def _prepare_one(job: _Job) -> Prepared:
     if key not in _atlases:
         _atlases.clear()
         atlas = finite(read_volume(job.atlas))
-        _atlases[key] = (atlas, read_labels(job.labels), working_grid(atlas, job.settings))
+        labels = read_labels(job.labels)
+        _atlases[key] = (atlas, labels, working_grid(atlas, job.settings, labels))
     atlas, labels, working = _atlases[key]
     prepared = prepare_scan(read_volume(job.scan), atlas, working, job.settings, labels, scan_name(job.scan))
     if job.kept is not None:

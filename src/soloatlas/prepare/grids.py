@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from soloatlas.data.volume import Grid, Volume
+from soloatlas.errors import InputError
 from soloatlas.prepare.intensity import body
 from soloatlas.settings import Prepare
 
@@ -162,16 +163,25 @@ def labels_to_native(classes: np.ndarray, placement: Placement, classes_count: i
     return resample_classes(classes, placement.inverse(), placement.native.shape, classes_count)
 
 
-def working_grid(atlas: Volume, settings: Prepare) -> Grid:
+def working_grid(atlas: Volume, settings: Prepare, labels: Volume | None = None) -> Grid:
     """The grid that networks see: the atlas's, axes turned to the nearest of R, A and S, cropped and padded.
 
     Turning is a permutation and flips only, so that an oblique atlas stays on its own voxels; at the atlas's
-    own spacing its voxels are the working grid's voxels. The box holds the atlas's body (or, with
-    ``crop="none"``, its field of view without margin) and ``margin`` mm to each side, but no more than a
-    fifth of the body (a mouse brain is 8 mm high), rounded up to ``multiple`` voxels.
+    own spacing its voxels are the working grid's voxels. The box holds the atlas's body (with
+    ``crop="labels"`` its labels, with ``crop="none"`` its field of view without margin) and ``margin`` mm to
+    each side, but no more than a fifth of the body (a mouse brain is 8 mm high), rounded up to ``multiple``
+    voxels. Given a ``size``, the box has so many voxels about the same centre, whatever it cuts off.
+
+    Args:
+        atlas: as read, finite.
+        settings: how to crop.
+        labels: the atlas's labels, on its grid; needed by ``crop="labels"``.
+
+    Raises:
+        InputError: a ``size`` that networks cannot halve, or no label to crop around.
     """
     grid = canonical(atlas.grid)
-    inside = body(np.nan_to_num(atlas.array)) if settings.crop == "body" else None
+    inside = _to_hold(atlas, settings, labels)
     low, high = _box(inside, atlas.grid, grid)
     own = np.array(grid.spacing)
     size = (high - low + 1) * own
@@ -180,12 +190,31 @@ def working_grid(atlas: Volume, settings: Prepare) -> Grid:
     ratio = np.where(np.abs(spacing / own - 1) < 1e-4, 1.0, spacing / own)
     voxels = np.round((size + 2 * margin) / (own * ratio), 6)
     shape = np.ceil(voxels / settings.multiple).astype(int) * settings.multiple
+    shape = shape if settings.size is None else _asked_size(settings)
     start = (low + high) / 2 - (shape - 1) / 2 * ratio
     start = np.where(ratio == 1, np.floor(start), start)
     into = np.eye(4)
     into[:3, :3], into[:3, 3] = np.diag(ratio), start
     x, y, z = (int(n) for n in shape)
     return Grid((x, y, z), grid.affine @ into)
+
+
+def _to_hold(atlas: Volume, settings: Prepare, labels: Volume | None) -> np.ndarray | None:
+    """What of the atlas the working grid has to hold, (x, y, z) bool; None: its field of view."""
+    if settings.crop == "none":
+        return None
+    if settings.crop == "body":
+        return body(np.nan_to_num(atlas.array))
+    if labels is None or not (labels.array > 0).any():
+        raise InputError("prepare.crop=labels: the atlas has no label; give its labels, or crop to the body")
+    return labels.array > 0
+
+
+def _asked_size(settings: Prepare) -> np.ndarray:
+    size = np.array(settings.size)
+    if (size <= 0).any() or (size % settings.multiple).any():
+        raise InputError(f"prepare.size={size.tolist()}: give three multiples of {settings.multiple} voxels")
+    return size
 
 
 def canonical(grid: Grid) -> Grid:
