@@ -280,7 +280,8 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
 
 
 def _input(path: Path) -> dict[str, str]:
-    return {"path": str(Path(path).resolve()), "sha256": file_sha256(path)}
+    # Not where a link leads: the scans of a cohort are known by the names of their links.
+    return {"path": str(Path(path).absolute()), "sha256": file_sha256(path)}
 
 
 def _hashes(inputs: dict[str, Any]) -> list[str]:

@@ -75,7 +75,7 @@ def write_case(run: Run, path: Path, scan: Volume, classes: np.ndarray, output: 
     write_volume(target, run.table.decode(classes), scan.grid, like=scan)
     entry = {
         "case": scan_name(path),
-        "input": str(path.resolve()),
+        "input": str(path.absolute()),
         "sha256": file_sha256(path),
         "output": target.name,
     }
