@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from soloatlas.data.labels import LabelTable, label_table, read_label_names, write_label_table
+from soloatlas.data.labels import LabelTable, label_table, read_label_names, relabel, write_label_table
 from soloatlas.errors import InputError
 
 TABLE = label_table([207, 4, 23, 30], {4: ("3rd Ventricle", None), 23: ("Right A", (9, 8, 7)), 30: ("Left A", None)})
@@ -44,6 +44,17 @@ def test_unknown_values_are_named(stray: int) -> None:
 def test_unknown_values_of_all_planes_are_gathered() -> None:
     with pytest.raises(InputError, match=r"values 1, 2, 3, 5, 6, 7, 8, 9, 10, 11 and 4 more"):
         TABLE.encode(np.arange(16, dtype=np.int32).reshape(4, 2, 2))
+
+
+def test_values_are_replaced_all_at_once() -> None:
+    drawn = np.array([[0, 1, 2], [3, 70000, 2]], dtype=np.int32)
+    swapped = relabel(drawn, {1: 2, 2: 1, 3: 1})
+    np.testing.assert_array_equal(swapped, [[0, 2, 1], [1, 0, 1]])
+    assert swapped.dtype == np.uint8 and drawn[0, 1] == 1
+    assert relabel(drawn, {70000: 300}).tolist() == [[0, 0, 0], [0, 300, 0]]
+    for wrong in ({0: 1}, {1: 0}, {-1: 2}):
+        with pytest.raises(InputError, match="0 is the background"):
+            relabel(drawn, wrong)
 
 
 def test_names_colours_and_defaults() -> None:

@@ -104,6 +104,26 @@ class LabelTable:
         return cls(values, names, colours, pairs)
 
 
+def relabel(array: np.ndarray, mapping: Mapping[int, int]) -> np.ndarray:
+    """``array`` with each label value replaced by ``mapping[value]``, and by 0 where the mapping has none.
+
+    Several values may become one (left and right, united). All are replaced at once, so that a new value is
+    never taken for an old one.
+
+    Args:
+        array: integers, 0 or more, of any shape.
+        mapping: old value to new value, none below 1.
+
+    Returns:
+        The same shape, in the smallest unsigned type that holds the new values.
+    """
+    if min((*mapping, *mapping.values())) < 1:
+        raise InputError("relabel: values below 1 cannot be mapped; 0 is the background")
+    new = np.zeros(max(mapping) + 1, dtype=np.min_scalar_type(max(mapping.values())))
+    new[list(mapping)] = list(mapping.values())
+    return new[np.where(array < len(new), array, 0)]
+
+
 def _some(values: list[int]) -> str:
     return ", ".join(map(str, values[:10])) + (f" and {len(values) - 10} more" if len(values) > 10 else "")
 

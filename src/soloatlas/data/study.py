@@ -76,14 +76,15 @@ def with_test(study: Study, images: str | Path | None, labels: str | Path | None
 
 
 def read_study(folder: str | Path) -> Study:
-    """The study in ``folder``, which has one of two layouts.
+    """The study in ``folder``, which has one of three layouts.
 
     Ours: ``atlas/image.*``, ``atlas/labels.*``, ``unlabelled/``, optionally ``test/images``, ``test/labels``,
     ``labels.json``. nnU-Net's (and the Medical Segmentation Decathlon's): ``imagesTr``, ``labelsTr`` with the
-    labels of one case, the atlas; optionally ``imagesTs``, ``labelsTs``, ``dataset.json``.
+    labels of one case, the atlas; optionally ``imagesTs``, ``labelsTs``, ``dataset.json``. A cohort's
+    (`soloatlas.data.cohorts`): ``images``, ``labels``, ``labels.json``, ``split.json``.
 
     Raises:
-        InputError: neither layout, a part missing, an empty pool, no or several labelled cases, several
+        InputError: none of the layouts, a part missing, an empty pool, no or several labelled cases, several
             channels, or test labels that do not belong to the test images.
     """
     folder = Path(folder)
@@ -93,8 +94,13 @@ def read_study(folder: str | Path) -> Study:
         return _read_own(folder)
     if (folder / "imagesTr").is_dir():
         return _read_nnunet(folder)
+    if (folder / "split.json").is_file():
+        from soloatlas.data.cohorts.shared import shared_cohort
+
+        return shared_cohort(folder.resolve().name, root=folder.resolve().parent)
     raise InputError(
-        f"{folder}: not a study; expected atlas/image, atlas/labels and unlabelled/, or imagesTr and labelsTr"
+        f"{folder}: not a study; expected atlas/image, atlas/labels and unlabelled/, or imagesTr and labelsTr, "
+        "or images, labels and split.json"
     )
 
 

@@ -3,6 +3,8 @@
 A cohort is ``<root>/<name>/images/<id>.nii.gz``, ``labels/<id>.nii.gz``, ``labels.json`` and
 ``split.json`` ({"pool": [...], "dev": [...], "test": [...]}). The atlas is one of the pool; the others, in
 the listed order, are the unlabelled scans. ``dev`` is for choosing defaults, ``test`` for reported results.
+``split.json`` may also name the ``atlas`` and hold ``changes`` of settings and ``notes``, as that of a public
+data set does (`soloatlas.data.cohorts.laying_out`).
 """
 
 from __future__ import annotations
@@ -54,20 +56,23 @@ def shared_cohort(
         name: folder of the cohort.
         unlabelled: how many of the pool, in the listed order without the atlas; None: all.
         split: which labelled scans become the test scans.
-        atlas: id of the atlas; None: the recorded one.
+        atlas: id of the atlas; None: the one that split.json names, or the recorded one.
         root: folder of the cohorts; None: `data_root`.
 
     Raises:
-        InputError: no such cohort or atlas, no atlas recorded, more scans asked for than there are, or a file
-            of the split missing.
+        InputError: no such cohort or atlas, no atlas recorded, more scans asked for than there are, no scan in
+            the split, or a file of it missing.
     """
     folder = _cohort_folder(name, root)
-    parts = _split(folder / "split.json")
-    chosen = atlas or recorded_atlas(name)
+    content = _content(folder / "split.json")
+    parts = _parts(content, folder / "split.json")
+    chosen = atlas or content.get("atlas") or recorded_atlas(name)
     if chosen is None:
         raise InputError(f"no atlas is recorded for {name}; run `soloatlas choose-atlas` on its pool, or name one")
     if chosen not in parts["pool"]:
         raise InputError(f"{folder}: atlas '{chosen}' is not in the pool of split.json; choose one that is")
+    if not parts[split]:
+        raise InputError(f"{folder}: split.json has no {split} scans; choose another split")
     pool = [case for case in parts["pool"] if case != chosen]
     if unlabelled is not None and not 0 < unlabelled <= len(pool):
         raise InputError(f"{folder}: {unlabelled} unlabelled scans asked for; 1 to {len(pool)} are possible")
@@ -81,7 +86,13 @@ def shared_cohort(
         label_names=folder / f"{labels}.json",
         test_images=tuple(_scan(folder, "images", case) for case in parts[split]),
         test_labels=tuple(_scan(folder, labels, case) for case in parts[split]),
+        notes=tuple(content.get("notes", ())),
     )
+
+
+def cohort_changes(folder: Path) -> tuple[str, ...]:
+    """Settings with which the cohort in ``folder`` is prepared, as its split.json tells them."""
+    return tuple(_content(folder / "split.json").get("changes", ()))
 
 
 def _cohort_folder(name: str, root: Path | None) -> Path:
@@ -94,9 +105,15 @@ def _cohort_folder(name: str, root: Path | None) -> Path:
     return root / name
 
 
-def _split(path: Path) -> dict[str, list[str]]:
+def _content(path: Path) -> dict[str, Any]:
     try:
-        content: Any = json.loads(path.read_text(encoding="utf-8"))
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError) as error:
+        raise InputError(f"{path}: expected lists of ids under pool, dev and test ({error!r})") from error
+
+
+def _parts(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
+    try:
         return {part: [str(case) for case in content[part]] for part in ("pool", "dev", "test")}
     except (ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: expected lists of ids under pool, dev and test ({error!r})") from error
