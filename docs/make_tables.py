@@ -161,6 +161,7 @@ def blocks() -> dict[tuple[str, str], str]:
         ("docs/reference/cli.md", "commands"): commands(),
         ("docs/reference/api.md", "api"): api(),
         ("docs/how-to/settings.md", "rows"): table_rows(),
+        ("docs/how-to/public-data.md", "datasets"): dataset_tables(),
     }
 
 
@@ -384,6 +385,21 @@ def table_rows() -> str:
         header = ["row", "method", "settings", "what is scored", *published]
         parts.append(f"**`{key}`: {one.title}** ({one.source})\n\n{table(header, rows)}")
     return "\n\n".join(parts)
+
+
+def dataset_tables() -> str:
+    """The public data sets, and how each is shared out."""
+    from soloatlas.data.cohorts.catalogue import DATASETS
+    from soloatlas.data.cohorts.dataset import splits_of, wanted
+
+    about = [[f"`{d.name}`", d.what, d.used, d.licence, d.ask] for d in DATASETS.values()]
+    shares = [
+        [f"`{d.name}`", name, *("the rest" if n is None else n for n in wanted(split).values()), split["rule"]]
+        for d in DATASETS.values()
+        for name, split in splits_of(d.name).items()
+    ]
+    first = table(["name", "what", "used", "licence", "where to ask"], about)
+    return f"{first}\n\n{table(['data set', 'split', 'pool and atlas', 'dev', 'test', 'rule'], shares)}"
 
 
 def filled(text: str, name: str, content: str, where: str) -> str:

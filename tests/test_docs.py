@@ -37,6 +37,11 @@ NOT_RUN = {
     "soloatlas demo": "minutes; CI runs it",
     "soloatlas compare my-study --methods all --minutes 6 --output comparison": "hours; tests/test_comparison.py",
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
+    "soloatlas reproduce os-medseg:table-3 --data ~/neurite-oasis --cohort oasis": "days, and the data set",
+    "soloatlas datasets oasis --data ~/neurite-oasis": "needs the data set; tests/test_dataset_command.py",
+    "soloatlas datasets oasis --data ~/neurite-oasis --output cohorts": "needs it, too; tests/test_dataset_command.py",
+    "soloatlas train cohorts/oasis --output oasis-run --set prepare.align=none --set prepare.crop=none "
+    "--set prepare.normalise=window --set prepare.window=[0,1]": "needs it, too",
 }
 
 # What every training of the pages is changed to, so that it takes seconds: after the page's own settings.

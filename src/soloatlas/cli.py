@@ -15,6 +15,7 @@ import click
 
 from soloatlas.command_parts import ANY, FILE, FOLDER, integers, watched
 from soloatlas.comparing import compare, reproduce
+from soloatlas.dataset_command import datasets
 from soloatlas.errors import InputError, RunError
 
 
@@ -328,6 +329,7 @@ def demo(cohort: str, output: Path, seed: int, progress: Any) -> None:
 
 
 cli.add_command(compare)
+cli.add_command(datasets)
 cli.add_command(reproduce)
 
 

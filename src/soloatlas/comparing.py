@@ -53,7 +53,8 @@ def compare(
 
 @click.command()
 @click.argument("id_", metavar="ID", required=False)
-@click.option("--cohort", default="hippocampus", show_default=True)
+@click.option("--cohort", default="hippocampus", show_default=True, help="A shared cohort, or of soloatlas datasets.")
+@click.option("--data", type=FOLDER, help="Your copy of the public data set that --cohort names.")
 @click.option("--output", type=FOLDER, default=Path("results"), show_default=True)
 @click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
 @click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
@@ -63,6 +64,7 @@ def compare(
 def reproduce(
     id_: str | None,
     cohort: str,
+    data: Path | None,
     output: Path,
     seeds: tuple[int, ...],
     split: Any,
@@ -77,4 +79,4 @@ def reproduce(
         for key, table in TABLES.items():
             click.echo(f"{key:<22} {table.title}")
         return
-    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress))
+    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data))

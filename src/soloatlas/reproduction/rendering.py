@@ -19,7 +19,8 @@ def as_text(record: dict[str, Any]) -> str:
         f"scans, {record['unlabelled']} unlabelled, seeds {record['seeds']}); published on "
         f"{record['published_on']}. Reference row: {record['reference']}."
     )
-    return f"{where}\n\n{text_table(*cells(record))}"
+    notes = "".join(f"\nnote: {note}" for note in record["notes"])
+    return f"{where}\n\n{text_table(*cells(record))}{notes}"
 
 
 def cells(record: dict[str, Any]) -> Cells:

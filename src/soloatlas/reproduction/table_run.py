@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from soloatlas.atomic import write_json
-from soloatlas.data.cohorts import shared_cohort
+from soloatlas.data.cohorts.shared import shared_cohort
 from soloatlas.data.study import Study, with_pool_labels
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, load_method
+from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.rendering import as_text
 from soloatlas.reproduction.structures import structure_dice
 from soloatlas.reproduction.tables import TABLES, Row, Table
@@ -52,17 +53,19 @@ def reproduce_table(
     split: Split = "test",
     changes: Sequence[str] = (),
     progress: Progress | None = None,
+    data: Path | None = None,
 ) -> str:
-    """Run every row of a table on a shared cohort and record it.
+    """Run every row of a table on a cohort and record it.
 
     Args:
         key: such as ``os-medseg:table-3``.
-        cohort: a folder of the shared data.
+        cohort: a folder of the shared data or, given ``data``, a public data set (`public_study`).
         output: the record goes to ``output/<cohort>/<key>.json`` (``<key>-dev.json`` on the dev scans); the
             runs stay in ``runs/<cohort>`` of the working folder, and a finished one is not run again.
         seeds: each row is run with each.
         split: scans that are scored, ``test`` or ``dev``.
         changes: settings for every row.
+        data: the user's copy of the public data set.
 
     Returns:
         The table as text: ours, published, and the paired difference from the reference row.
@@ -72,18 +75,26 @@ def reproduce_table(
     """
     if key not in TABLES:
         raise InputError(f"reproduce {key}: not a table; known: {', '.join(TABLES)}")
-    if cohort not in COHORTS:
-        raise InputError(f"--cohort {cohort}: not one of {', '.join(COHORTS)}")
     table = TABLES[key]
-    study = shared_cohort(cohort, COHORTS[cohort]["unlabelled"], split)
     presets = [load_method(row.method or table.method).preset("quick") for row in table.rows]
     require_applicable(presets, changes)
-    every = (*COHORTS[cohort]["changes"], *changes)
+    study, own = _study(cohort, split, data, progress)
+    cohort, every = study.name, (*own, *changes)
     rows = [_run_row(table, row, cohort, study, seeds, split, every, progress) for row in table.rows]
     record = _record(key, table, cohort, study, seeds, split, every, rows)
     name = key.replace(":", "-") + ("" if split == "test" else f"-{split}")
     write_json(output / cohort / f"{name}.json", record)
     return as_text(record)
+
+
+def _study(cohort: str, split: Split, data: Path | None, progress: Progress | None) -> tuple[Study, tuple[str, ...]]:
+    """The study of a cohort and the settings that prepare it."""
+    if data is not None:
+        return public_study(cohort, data, Path("runs") / "cohorts", split, progress)
+    if cohort not in COHORTS:
+        known = ", ".join(COHORTS)
+        raise InputError(f"--cohort {cohort}: not one of {known}; a public data set needs --data too")
+    return shared_cohort(cohort, COHORTS[cohort]["unlabelled"], split), COHORTS[cohort]["changes"]
 
 
 def _run_row(
@@ -148,7 +159,7 @@ def run_and_score(
         share_registration(folder, settings, seed)
     pipeline.train(study, folder, method, "quick", changes, seed, resume=begun, progress=progress)
     segmentations = folder / f"{split}-{stage}"
-    rule = COHORTS[cohort]
+    rule = COHORTS.get(cohort, {})
     if not (segmentations / "segment.json").exists():
         pipeline.segment(folder, study.test_images, segmentations, stage, progress=progress)
     scores = evaluate(
@@ -246,6 +257,7 @@ def _record(
         "unlabelled": len(study.unlabelled),
         "atlas": study.atlas.name,
         "seeds": list(seeds),
+        "notes": list(study.notes),
         "changes": list(every),
         "reference": reference["name"],
         "rows": rows,
