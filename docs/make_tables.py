@@ -15,6 +15,8 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
+from soloatlas.tables import markdown_table as table
+
 ROOT = Path(__file__).resolve().parents[1]
 
 # Methods of both papers in the order of their tables; one that is installed is described by its own METHOD.
@@ -163,12 +165,6 @@ def blocks() -> dict[tuple[str, str], str]:
         ("docs/how-to/settings.md", "rows"): table_rows(),
         ("docs/how-to/public-data.md", "datasets"): dataset_tables(),
     }
-
-
-def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """A Markdown table."""
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def methods_table() -> str:
@@ -374,7 +370,9 @@ def table_rows() -> str:
         rows = [
             [
                 row.name,
-                f"`{row.method or one.method}`" + (f", {row.atlases} atlases" if row.atlases > 1 else ""),
+                f"`{row.method or one.method}`"
+                + (f", {row.atlases} atlases" if row.atlases > 1 else "")
+                + (f", {row.share:.0%} of the pool" if row.share < 1 else ""),
                 ", ".join(f"`{c}`" for c in row.changes) or "none",
                 "`segment --stage register`" if row.stage == "register" else "student",
                 *(_number(value, MEASURES.get(m, (m, 3))[1]) for m, value in zip_longest(one.measures, row.published)),

@@ -206,6 +206,7 @@ def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
     help="Labels not drawn in every case: not scored where the truth lacks them.",
 )
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="mm, of the normalised surface distance.")
+@click.option("--unite-sides", is_flag=True, help="Score left and right as one structure; needs --label-names.")
 @watched
 def evaluate(
     predictions: Path,
@@ -215,6 +216,7 @@ def evaluate(
     labels: tuple[int, ...] | None,
     not_contoured_if_absent: tuple[int, ...] | None,
     tolerance: float,
+    unite_sides: bool,
     progress: Any,
 ) -> None:
     """Score segmentations against true labels: DSC, HD95, ASSD, NSD per structure and case."""
@@ -230,6 +232,7 @@ def evaluate(
         labels=labels,
         not_contoured_if_absent=not_contoured_if_absent or (),
         tolerance_mm=tolerance,
+        unite_sides=unite_sides,
         progress=counting(progress, "evaluate"),
     )
     click.echo(score_table(result))

@@ -58,7 +58,9 @@ def compare(
 @click.option("--output", type=FOLDER, default=Path("results"), show_default=True)
 @click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
 @click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row.")
+@click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
+@click.option("--budget", type=float, default=0.0, metavar="MINUTES", help="Training time of each run at most.")
+@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row that has it.")
 @click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
 @watched
 def reproduce(
@@ -68,6 +70,8 @@ def reproduce(
     output: Path,
     seeds: tuple[int, ...],
     split: Any,
+    preset: str,
+    budget: float,
     changes: tuple[str, ...],
     listed: bool,
     progress: Any,
@@ -77,6 +81,6 @@ def reproduce(
 
     if listed or id_ is None:
         for key, table in TABLES.items():
-            click.echo(f"{key:<22} {table.title}")
+            click.echo(f"{key:<36} {table.title}")
         return
-    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data))
+    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data, preset, budget))

@@ -155,3 +155,21 @@ def test_matching(tmp_path: Path):
 def test_wrong_requests(folders: tuple[Path, Path], wrong: dict, says: str):
     with pytest.raises(InputError, match=says):
         evaluate(*folders, None, **wrong)
+
+
+def test_united_sides_are_one_structure(tmp_path: Path):
+    """Left: 4 slices, all found. Right: 2 slices, none found: 2 * 4 / (6 + 4), not the mean of 1 and 0."""
+    truth = _write(tmp_path / "truth/a.nii.gz", {1: slice(0, 4), 2: slice(5, 7), 3: slice(8, 9)})
+    found = _write(tmp_path / "found/a.nii.gz", {1: slice(0, 4), 3: slice(8, 9)})
+    names = tmp_path / "labels.json"
+    names.write_text(json.dumps({"1": "Left-Putamen", "2": "Right-Putamen", "3": "Brain-Stem"}))
+    apart = evaluate(found, truth, None, label_names=names)
+    one = evaluate(found, truth, None, label_names=names, unite_sides=True)
+    assert apart["mean_dice"] == pytest.approx((1 + 0 + 1) / 3)
+    assert one["cases"]["a"].keys() == {"1", "3"}
+    assert one["cases"]["a"]["1"]["dice"] == pytest.approx(0.8)
+    assert one["labels"]["1"]["name"] == "putamen" and one["labels"]["3"]["name"] == "Brain-Stem"
+    only = evaluate(found, truth, None, label_names=names, unite_sides=True, labels=[2])
+    assert only["mean_dice"] == pytest.approx(0.8), "a right side's value means the structure"
+    with pytest.raises(InputError, match="no label has a left and a right name"):
+        evaluate(found, truth, None, unite_sides=True)

@@ -3,7 +3,7 @@
 import pytest
 
 from soloatlas.reproduction import TABLES
-from soloatlas.reproduction.rendering import cells
+from soloatlas.reproduction.rendering import as_latex, as_markdown, cells
 from soloatlas.reproduction.structures import structure, structure_dice
 
 
@@ -54,3 +54,25 @@ def test_structures_are_lines_with_the_published_cell_in_brackets():
     header, lines = cells({"measures": ["caudate", "dice"], "rows": rows})
     assert header == ["structure", "A", "B"]
     assert lines == [["caudate", "0.810 (0.900)", "- (-)"], ["mean", "0.700 (-)", "0.600 (0.500)"]]
+
+
+def test_a_table_is_written_as_markdown_and_latex():
+    row = {
+        "name": "50 % of A_1 | B",
+        "dice": 0.7,
+        "hd95_mm": 2.0,
+        "published": {"dice": 0.9, "hd95_mm": None},
+        "minus_reference": {"dice": 0.0, "ci95": [-0.01, 0.02]},
+    }
+    record = {
+        "measures": ["dice", "hd95_mm"],
+        "rows": [row],
+        "notes": ["simulated"],
+        **dict.fromkeys(("source", "title", "cohort", "split", "preset", "published_on", "reference"), "x"),
+        **dict.fromkeys(("scans", "unlabelled", "seeds"), 1),
+    }
+    markdown, latex = as_markdown(record), as_latex(record)
+    assert "| 50 % of A_1 \\| B | 0.700 | 2.00 | 0.900 | - | +0.000 [-0.010, +0.020] |" in markdown
+    assert markdown.endswith("Note: simulated\n")
+    assert r"50 \% of A\_1 | B & 0.700 & 2.00 & 0.900 & - & +0.000 [-0.010, +0.020] \\" in latex
+    assert latex.count(r"\toprule") == 1 and r"\begin{tabular}{lrrrrr}" in latex

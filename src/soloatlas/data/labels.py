@@ -163,6 +163,12 @@ def _pairs(names: list[str]) -> tuple[tuple[int, int], ...]:
     return tuple(sorted((left[0], right[0]) for left, right in both if len(left) == len(right) == 1))
 
 
+def united_sides(names: Mapping[int, tuple[str, Colour | None]]) -> dict[int, int]:
+    """The right side's label value to the left's, for each structure that has one of each by name."""
+    values = sorted(names)
+    return {values[right]: values[left] for left, right in _pairs([names[value][0] for value in values])}
+
+
 def without_side(name: str) -> tuple[str, ...]:
     """The words of a name in small letters, without left or right: "Left-VentralDC" is ("ventral", "dc")."""
     return _side(name)[1]

@@ -5,14 +5,16 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from soloatlas import atomic
 from soloatlas.data.files import list_scans, read_labels, scan_name
-from soloatlas.data.labels import read_label_names
+from soloatlas.data.labels import read_label_names, relabel, united_sides, without_side
+from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError, RunError
 from soloatlas.evaluation.scores import (
     ABSENT,
@@ -38,6 +40,7 @@ def evaluate(
     labels: Collection[int] | None = None,
     not_contoured_if_absent: Collection[int] = (),
     tolerance_mm: float = 1.0,
+    unite_sides: bool = False,
     workers: int | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> dict[str, Any]:
@@ -52,6 +55,7 @@ def evaluate(
         labels: label values to score; default: all that occur in any truth or prediction.
         not_contoured_if_absent: label values that are not scored in a case whose truth lacks them.
         tolerance_mm: tolerance of the NSD, mm.
+        unite_sides: score left and right as one structure, under the left one's value (LT-Net, Table 4).
         workers: processes; 1 works in this process; default: one per four cases, at most one per core.
         progress: called with (cases done, cases in all).
 
@@ -61,11 +65,16 @@ def evaluate(
         ``case_means``, ``counts``, and the rule in words. What was not scored is ``None``.
 
     Raises:
-        InputError: a missing prediction, different grids, an unreadable file, a wrong label or tolerance.
+        InputError: a missing prediction, different grids, an unreadable file, a wrong label or tolerance, or
+            sides to unite that no name tells apart.
         RunError: the tables cannot be written, or a worker process was killed.
     """
     _check_request(labels, not_contoured_if_absent, tolerance_mm)
     names = read_label_names(Path(label_names)) if label_names else {}
+    united = united_sides(names) if unite_sides else {}
+    if unite_sides and not united:
+        raise InputError("unite sides: no label has a left and a right name; give the table of label names")
+    labels = None if labels is None else {united.get(value, value) for value in labels}
     given = Path(truth) if isinstance(truth, str) else truth
     pairs, unused = match_files(Path(predictions), given)
     score = partial(
@@ -73,13 +82,15 @@ def evaluate(
         labels=labels,
         tolerance_mm=tolerance_mm,
         not_contoured=frozenset(not_contoured_if_absent),
+        united=united,
     )
     results = _each(score, list(pairs.values()), workers, progress)
     cases = _with_absent(dict(zip(pairs, results, strict=True)), not_contoured_if_absent)
     described = {value: names[value][0] if value in names else f"label {value}" for value in _values(cases)}
+    described |= {value: " ".join(without_side(described[value])) for value in united.values() if value in described}
     content = {
         **_summary(cases, described),
-        "rule": rule(tolerance_mm, labels, not_contoured_if_absent),
+        "rule": rule(tolerance_mm, labels, not_contoured_if_absent, unite_sides),
         "tolerance_mm": float(tolerance_mm),
         "predictions": str(predictions),
         "truth": str(given) if isinstance(given, Path) else [str(path) for path in given],
@@ -121,13 +132,16 @@ def match_files(predictions: Path, truth: Path | Sequence[Path]) -> tuple[dict[s
     return found, sorted(name for name, path in predicted.items() if path not in used)
 
 
-def rule(tolerance_mm: float, labels: Collection[int] | None, not_contoured_if_absent: Collection[int]) -> str:
+def rule(
+    tolerance_mm: float, labels: Collection[int] | None, not_contoured_if_absent: Collection[int], unite_sides: bool
+) -> str:
     """How the numbers of a table were made, in words that go with the table."""
     scored = f"labels {_listed(labels)}" if labels is not None else "all labels of truths and predictions"
     undrawn = _listed(not_contoured_if_absent)
     exception = f" Labels {undrawn} are not scored where the truth lacks them." if undrawn else ""
+    sides = " Left and right are one structure." if unite_sides else ""
     return (
-        f"Scored: {scored}. DSC; HD95: the larger of the two directed 95th percentiles of surface distances, "
+        f"Scored: {scored}.{sides} DSC; HD95: the larger of the two directed 95th percentiles of surface distances, "
         f"mm; ASSD, mm; NSD at {tolerance_mm:g} mm. Surface: voxels with a 6-neighbour outside the mask. "
         "A structure absent in truth and prediction is not scored; one present in only one of them has "
         f"DSC and NSD 0 and the image diagonal as distances.{exception} Mean over labels per case, then over "
@@ -164,10 +178,18 @@ def _score_pair(
     labels: Collection[int] | None,
     tolerance_mm: float,
     not_contoured: frozenset[int],
+    united: Mapping[int, int],
 ) -> Scores:
-    prediction, truth = read_labels(pair[0]), read_labels(pair[1])
+    prediction, truth = (_with_united(read_labels(path), united) for path in pair)
     values = values_present(prediction.array, truth.array) if labels is None else set(labels)
     return evaluate_case(prediction, truth, sorted(values), tolerance_mm, not_contoured)
+
+
+def _with_united(volume: Volume, united: Mapping[int, int]) -> Volume:
+    if not united:
+        return volume
+    one = {value: united.get(value, value) for value in values_present(volume.array)}
+    return replace(volume, array=relabel(volume.array, one)) if one else volume
 
 
 def _each(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from soloatlas.tables import number, text_table
+from soloatlas.tables import markdown_table, number, text_table
 
 MEASURES = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
 
@@ -14,13 +14,50 @@ Cells = tuple[list[str], list[list[str]]]
 
 def as_text(record: dict[str, Any]) -> str:
     """For a terminal, with what was run on what above it."""
-    where = (
+    notes = "".join(f"\nnote: {note}" for note in record["notes"])
+    return f"{caption(record)}\n\n{text_table(*cells(record))}{notes}"
+
+
+def as_markdown(record: dict[str, Any]) -> str:
+    """A Markdown table under its caption."""
+    notes = "".join(f"\n\nNote: {note}" for note in record["notes"])
+    return f"{caption(record)}\n\n{markdown_table(*cells(record))}{notes}\n"
+
+
+def as_latex(record: dict[str, Any]) -> str:
+    """A LaTeX table (booktabs)."""
+    header, rows = cells(record)
+    lines = [" & ".join(_escaped(cell) for cell in line) + r" \\" for line in (header, *rows)]
+    return "\n".join(
+        [
+            r"\begin{table}",
+            rf"\caption{{{_escaped(caption(record))}}}",
+            rf"\begin{{tabular}}{{l{'r' * (len(header) - 1)}}}",
+            r"\toprule",
+            lines[0],
+            r"\midrule",
+            *lines[1:],
+            r"\bottomrule",
+            r"\end{tabular}",
+            r"\end{table}",
+            "",
+        ]
+    )
+
+
+def _escaped(text: str) -> str:
+    for character in "\\&%$#_{}":
+        text = text.replace(character, r"\textbackslash " if character == "\\" else f"\\{character}")
+    return text
+
+
+def caption(record: dict[str, Any]) -> str:
+    """What was run on what."""
+    return (
         f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
-        f"scans, {record['unlabelled']} unlabelled, seeds {record['seeds']}); published on "
+        f"scans, {record['unlabelled']} unlabelled, preset {record['preset']}, seeds {record['seeds']}); published on "
         f"{record['published_on']}. Reference row: {record['reference']}."
     )
-    notes = "".join(f"\nnote: {note}" for note in record["notes"])
-    return f"{where}\n\n{text_table(*cells(record))}{notes}"
 
 
 def cells(record: dict[str, Any]) -> Cells:

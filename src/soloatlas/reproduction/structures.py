@@ -15,7 +15,19 @@ import numpy as np
 from soloatlas.data.labels import without_side
 
 # What the papers and the cohorts call the same structure.
-_SAME = {"thalamus proper": "thalamus", "csf other": "csf", "accumbens": "accumbens area", "ventraldc": "ventral dc"}
+_SAME = {
+    "thalamus proper": "thalamus",
+    "csf other": "csf",
+    "accumbens": "accumbens area",
+    "ventraldc": "ventral dc",
+    "cerebral wm": "cerebral white matter",
+    "cerebral cx": "cerebral cortex",
+    "lateral vent": "lateral ventricle",
+    "cerebellum wm": "cerebellum white matter",
+    "cerebellum cx": "cerebellum cortex",
+    "3rd vent": "3rd ventricle",
+    "4th vent": "4th ventricle",
+}
 
 OASIS_STRUCTURES = (
     "cerebral white matter",

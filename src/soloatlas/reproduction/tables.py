@@ -1,61 +1,15 @@
 """Rows and published cells of the papers' tables; those of each structure stand in `structures`.
 
-A row is a method with settings one step from the others. Published figures (on the paper's own data) are
-shown beside ours as "published".
+Published figures (on the paper's own data) are shown beside ours as "published".
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
+from soloatlas.reproduction.curves import CURVES
+from soloatlas.reproduction.rows import OURS, RANGE, Row, Table
 from soloatlas.reproduction.structures import CANDI_CELLS, CANDI_STRUCTURES, OASIS_CELLS, OASIS_STRUCTURES, cells
-
-
-@dataclass(frozen=True)
-class Row:
-    """One row of a table.
-
-    Attributes:
-        name: as in the paper, with what it means.
-        changes: settings that make it, as given to ``--set``.
-        stage: ``student``, or ``register`` for the atlas's labels warped.
-        published: the paper's cells, one for each measure of the table; None where one is empty or lost.
-        headline: belongs among the main results (a method as a whole, not an ablation).
-        method: where it is not the table's.
-        atlases: labelled scans that it learns from; those beyond the atlas are the first of the pool.
-    """
-
-    name: str
-    changes: tuple[str, ...] = ()
-    stage: str = "student"
-    published: tuple[float | None, ...] = ()
-    headline: bool = False
-    method: str = ""
-    atlases: int = 1
-
-
-@dataclass(frozen=True)
-class Table:
-    """A table of a paper.
-
-    Attributes:
-        reference: the row that the others are compared with.
-        measures: its columns: ``dice``, ``hd95_mm``, over the test cases ``sd``, ``min`` and ``max`` of DSC, or
-            names of structures (`structures.structure`).
-    """
-
-    title: str
-    source: str
-    method: str
-    published_on: str
-    reference: str
-    rows: tuple[Row, ...]
-    measures: tuple[str, ...] = ("dice", "hd95_mm")
-
-
-RANGE = ("dice", "sd", "min", "max")
-
-OURS = Row("OS-MedSeg (student, teacher, SI+SL)", published=(0.854, 1.716), headline=True)
 
 
 def _row(name: str, method: str, stage: str, *published: float | None, atlases: int = 1) -> Row:
@@ -241,5 +195,7 @@ TABLES["lt-net:table-4"] = replace(
     title="Beside VoxelMorph, DataAug and the upper bound, structure by structure (DSC)",
     source="Wang et al. 2020, Table 4",
     measures=CANDI_STRUCTURES,
+    unite_sides=True,
     rows=tuple(replace(row, published=cells(CANDI_CELLS[row.name])) for row in TABLES["lt-net:table-5"].rows),
 )
+TABLES |= CURVES

@@ -1,13 +1,12 @@
-"""Left and right: the tables of structures, and the two ways of combining sides."""
+"""Left and right: the tables of structures, by name and value."""
 
 from __future__ import annotations
 
 import numpy as np
-import pytest
 
 from soloatlas.data.cohorts.candi import CANDI, CANDI_ROWS, KEPT
 from soloatlas.data.cohorts.oasis import OASIS, OASIS_ROWS
-from soloatlas.data.cohorts.sides import averaged, side_names, united
+from soloatlas.data.cohorts.sides import side_names
 from soloatlas.data.labels import label_table, relabel
 
 ROWS = {"Hippocampus": (17, 53), "Brain-Stem": (16,), "Putamen": (12, 51)}
@@ -20,29 +19,6 @@ def test_names_of_sides_make_pairs() -> None:
     }  # fmt: skip
     table = label_table(names, {value: (name, None) for value, name in names.items()})
     assert {(table.values[a], table.values[b]) for a, b in table.pairs} == {(12, 51), (17, 53)}
-
-
-def test_united_sides_are_one_mask() -> None:
-    drawn = np.array([[0, 17, 53], [16, 12, 51], [2, 53, 99]])
-    np.testing.assert_array_equal(relabel(drawn, united(ROWS)), [[0, 1, 1], [2, 3, 3], [0, 1, 0]])
-
-
-def test_averaged_sides_are_the_mean_of_both_scores() -> None:
-    scores = {17: 0.8, 53: 0.6, 16: 0.9, 12: None, 51: 0.5, 99: 0.1}
-    assert averaged(scores, ROWS) == pytest.approx({"Hippocampus": 0.7, "Brain-Stem": 0.9, "Putamen": 0.5})
-    assert averaged({16: 0.9}, ROWS) == {"Hippocampus": None, "Brain-Stem": 0.9, "Putamen": None}
-
-
-def test_the_two_ways_differ_where_sides_differ_in_size() -> None:
-    # Left: 8 voxels, all found. Right: 2 voxels, none found.
-    truth, found = np.array([17] * 8 + [53] * 2), np.array([17] * 8 + [0] * 2)
-
-    def dice(a: np.ndarray, b: np.ndarray) -> float:
-        return float(2 * (a & b).sum() / (a.sum() + b.sum()))
-
-    one = averaged({v: dice(truth == v, found == v) for v in (17, 53)}, {"Hippocampus": (17, 53)})
-    both = dice(relabel(truth, united(ROWS)) == 1, relabel(found, united(ROWS)) == 1)
-    assert one == {"Hippocampus": 0.5} and both == pytest.approx(16 / 18)
 
 
 def test_the_rows_of_table_2_of_os_medseg() -> None:

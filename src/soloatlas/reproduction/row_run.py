@@ -1,0 +1,187 @@
+"""Running one row of a table: what is missing is trained, what is there is reused, and all is scored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from itertools import zip_longest
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from soloatlas.data.study import Study, with_pool_labels
+from soloatlas.methods import Method, load_method
+from soloatlas.reproduction.rows import Row, Table
+from soloatlas.reproduction.structures import structure_dice
+from soloatlas.runs import read_record
+from soloatlas.settings import applicable, override, to_dict
+
+Split = Literal["dev", "test"]
+
+if TYPE_CHECKING:
+    from soloatlas.training import Progress
+
+
+@dataclass(frozen=True)
+class Conditions:
+    """What all rows of a table have in common.
+
+    Attributes:
+        study: atlas, pool, and the scans that are scored.
+        split: what those are, ``test`` or ``dev``.
+        seeds: each row is run with each.
+        preset: of the methods' settings; ``changes`` to them, where a method has the setting.
+        labels, not_contoured_if_absent, unite_sides: how `evaluation.evaluate` scores.
+    """
+
+    study: Study
+    split: Split = "test"
+    seeds: tuple[int, ...] = (0,)
+    preset: str = "quick"
+    changes: tuple[str, ...] = ()
+    labels: Collection[int] | None = None
+    not_contoured_if_absent: Collection[int] = ()
+    unite_sides: bool = False
+
+
+def run_row(table: Table, row: Row, conditions: Conditions, progress: Progress | None) -> dict[str, Any]:
+    """A row with every seed: what it is, its published cells, and what `run_and_score` says of each run."""
+    method = row.method or table.method
+    preset = load_method(method).preset(conditions.preset)
+    changes = (*applicable(preset, conditions.changes), *row.changes)
+    study = with_needed_labels(with_share(conditions.study, row.share), load_method(method).METHOD, row.atlases)
+    of_row = replace(conditions, study=study, changes=changes)
+    return {
+        "name": row.name,
+        "method": method,
+        "atlases": row.atlases,
+        "share": row.share,
+        "changes": list(row.changes),
+        "stage": row.stage,
+        "headline": row.headline,
+        "published": dict(zip_longest(table.measures, row.published)),
+        "runs": [run_and_score(method, row.stage, seed, of_row, progress) for seed in conditions.seeds],
+    }
+
+
+def with_share(study: Study, share: float) -> Study:
+    """The study with that share of its pool, the first scans of it and one at least."""
+    return replace(study, unlabelled=study.unlabelled[: max(1, round(share * len(study.unlabelled)))])
+
+
+def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
+    """The study of a shared cohort with labels of its pool, for the methods that may see them alone.
+
+    They lie beside the atlas's. A multi-atlas method gets the first scans of the pool as further atlases.
+    """
+    labels = study.atlas_labels.parent
+    if method.pool == "labelled":
+        return with_pool_labels(study, labels)
+    further = with_pool_labels(replace(study, unlabelled=study.unlabelled[: atlases - 1]), labels)
+    pairs = tuple(zip(further.unlabelled, further.pool_labels, strict=True))
+    return replace(study, more_atlases=pairs, unlabelled=study.unlabelled[len(pairs) :])
+
+
+def run_and_score(
+    method: str, stage: str, seed: int, conditions: Conditions, progress: Progress | None
+) -> dict[str, Any]:
+    """Train (or find the finished run of the same settings), segment and score the study's test scans."""
+    from soloatlas import pipeline
+    from soloatlas.evaluation import evaluate
+
+    c, study = conditions, conditions.study
+    folder = _folder(method, seed, c)
+    begun = (folder / "run.json").exists()
+    if not begun:
+        settings = to_dict(override(load_method(method).preset(c.preset), c.changes))
+        share_registration(folder, settings, [path.name for path in study.unlabelled], seed)
+    pipeline.train(study, folder, method, c.preset, c.changes, seed, resume=begun, progress=progress)
+    segmentations = folder / f"{c.split}-{stage}"
+    if not (segmentations / "segment.json").exists():
+        pipeline.segment(folder, study.test_images, segmentations, stage, progress=progress)
+    scores = evaluate(
+        segmentations,
+        study.test_labels,
+        folder / (f"{c.split}-{stage}-scores" + ("-united" if c.unite_sides else "")),
+        label_names=study.label_names,
+        labels=c.labels,
+        not_contoured_if_absent=c.not_contoured_if_absent,
+        unite_sides=c.unite_sides,
+    )
+    return {**_summary(scores, read_record(folder), seed), **_how_it_went(folder)}
+
+
+def _folder(method: str, seed: int, conditions: Conditions) -> Path:
+    """Where a run lies, known by the hash of its settings."""
+    settings = to_dict(override(load_method(method).preset(conditions.preset), conditions.changes))
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
+    study, atlases = conditions.study, 1 + len(conditions.study.more_atlases)
+    several = f"-{atlases}atlases" if atlases > 1 else ""
+    return Path("runs") / study.name / f"{method}-{digest}-{len(study.unlabelled)}scans{several}-seed{seed}"
+
+
+def _how_it_went(folder: Path) -> dict[str, Any]:
+    """Means of fields.csv over the pool and, of an adversarial run, how sure the discriminator was.
+
+    It counts as certain in a row of metrics.csv (a mean over some steps) if it judges over 95 % of the patches
+    rightly, as confused below 55 %.
+    """
+    from soloatlas.reporting.contents import read_contents
+
+    contents = read_contents(folder)
+    out: dict[str, Any] = {"fields": contents.field_means()}
+    right = [value for terms in contents.curves.values() for _, value in terms.get("D right", [])]
+    if right:
+        certain, confused = np.mean(np.array(right) > 0.95), np.mean(np.array(right) < 0.55)
+        out["discriminator"] = {
+            "certain": float(certain),
+            "confused": float(confused),
+            "mean_right": float(np.mean(right)),
+            "sd_right": float(np.std(right)),
+        }
+    return out
+
+
+def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str, Any]:
+    from soloatlas.evaluation import kept_scores
+
+    return {
+        "seed": seed,
+        **kept_scores(scores),
+        "structure_dice": structure_dice(scores["labels"]),
+        "seconds": run["seconds"],
+        "peak_memory_gb": run["peak_memory_gb"],
+        "parameters": run["parameters"],
+        "ceiling": run["ceiling"]["mean_dice"],
+        "settings": run["settings"],
+    }
+
+
+def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[str], seed: int) -> None:
+    """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
+
+    The same: settings, seed, and ``pool``, the file names of the unlabelled scans.
+
+    Rows that differ after the registration then compare students on the very same synthetic pairs. Not where time
+    is limited: what the registration did not take would be the student's.
+    """
+    if settings["loop"]["minutes"]:
+        return
+    for other in sorted(folder.parent.glob(f"*-seed{seed}")):
+        trained = other / "checkpoints" / "register.safetensors"
+        if other == folder or not trained.exists():
+            continue
+        found = read_record(other)
+        same = all(found["settings"].get(k) == settings.get(k) for k in ("registration", "prepare", "loop"))
+        same = same and [Path(one["path"]).name for one in found["inputs"]["unlabelled"]] == list(pool)
+        if found["state"] == "finished" and same:
+            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+            shutil.copyfile(trained, folder / "checkpoints" / "register.safetensors")
+            lines = (other / "metrics.csv").read_text().splitlines(keepends=True)
+            rows = [line for line in lines if line.startswith(("stage,", "register,"))]
+            (folder / "metrics.csv").write_text("".join(rows))
+            return
