@@ -37,6 +37,7 @@ NOT_RUN = {
     "soloatlas demo": "minutes; CI runs it",
     "soloatlas compare my-study --methods all --minutes 6 --output comparison": "hours; tests/test_comparison.py",
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
+    "soloatlas reproduce os-medseg:table-1 --cohort brain_malf --budget 8 --jobs 2": "hours, and a cohort",
     "soloatlas reproduce os-medseg:table-3 --data ~/neurite-oasis --cohort oasis": "days, and the data set",
     "soloatlas datasets oasis --data ~/neurite-oasis": "needs the data set; tests/test_dataset_command.py",
     "soloatlas datasets oasis --data ~/neurite-oasis --output cohorts": "needs it, too; tests/test_dataset_command.py",
@@ -246,7 +247,7 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
     headline, whole = make_tables.headline_results(tmp_path), make_tables.all_results(tmp_path)
     assert "| hippocampus | base | 40 | 100 | 2 | 0.731 | 2.50 |" in headline
     assert "| hippocampus | ours | 40 | 100 | 2 | 0.827 | 1.44 |" in headline and "other" not in headline
-    assert "| other | `teacher=false` | 1 | 0.800 | 2.00 | +0.000 | - | - |" in whole
+    assert "| other | 0.800 | 2.00 | - | - | +0.000 [+0.000, +0.000] |" in whole
     assert "-0.100 [-0.200, -0.050] | 0.799 | 3.21 |" in whole
 
 

@@ -60,6 +60,13 @@ def compare(
 @click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
 @click.option("--budget", type=float, default=0.0, metavar="MINUTES", help="Training time of each run at most.")
+@click.option(
+    "--jobs",
+    type=click.IntRange(1),
+    default=1,
+    show_default=True,
+    help="Runs at a time, each with its share of the cores.",
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row that has it.")
 @click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
 @watched
@@ -72,6 +79,7 @@ def reproduce(
     split: Any,
     preset: str,
     budget: float,
+    jobs: int,
     changes: tuple[str, ...],
     listed: bool,
     progress: Any,
@@ -83,4 +91,4 @@ def reproduce(
         for key, table in TABLES.items():
             click.echo(f"{key:<36} {table.title}")
         return
-    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data, preset, budget))
+    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data, preset, budget, jobs))

@@ -71,6 +71,15 @@ def test_the_way_back_reaches_both_generators(material, settings, session):
             assert any(p.grad is not None and p.grad.abs().max() > 0 for p in network.parameters()), name
 
 
+def test_before_it_is_pulled_the_forward_generator_learns_from_its_own_terms_alone(material, settings, session):
+    _, networks, _ = turns(material, settings, session)
+    boxes = class_boxes(material.classes, material.class_count)
+    terms = next(lt_net.play(material, [0], boxes, networks, None, settings, pulled=False))
+    (terms["transformation"] + terms["anatomy cycle"] + terms["image cycle"]).backward()
+    assert all(p.grad is None or not p.grad.any() for p in networks["registration"].parameters())
+    assert any(p.grad is not None and p.grad.any() for p in networks["backward"].parameters())
+
+
 def test_training_makes_the_fields_inverse_of_each_other(material, settings, session):
     # The forward field is given, and the way back is learnt from its terms alone.
     settings = override(settings, ["adversary=false", "cycle.difference=0"])
@@ -135,5 +144,7 @@ def test_presets_say_what_they_are():
 def test_settings_that_cannot_be_trained_are_refused_up_front(change):
     with pytest.raises(InputError, match="four widths"):
         lt_net.validate(override(lt_net.preset("quick"), [change]))
+    with pytest.raises(InputError, match="share of the steps"):
+        lt_net.validate(override(lt_net.preset("quick"), ["cycle.warm_up=2"]))
     with pytest.raises(InputError, match="at least 1"):
         lt_net.validate(override(lt_net.preset("quick"), ["registration.batch=0"]))

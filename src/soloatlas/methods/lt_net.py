@@ -57,6 +57,7 @@ class Cycle:
     difference: float = 3.0  # lambda_2
     average: Literal["class", "pooled"] = "class"  # how Eq. 9 combines classes; not in the paper
     background: bool = False  # whether background is a class in Eqs. 9 and 10
+    warm_up: float = 0.0  # share of the steps in which the way back learns and the forward generator is not pulled
 
 
 @dataclass(frozen=True)
@@ -109,6 +110,8 @@ def validate(settings: Settings) -> None:
     check_settings(settings)
     if len(settings.adversary.channels) != 4:
         raise InputError("adversary.channels takes four widths")
+    if not 0 <= settings.cycle.warm_up <= 1:
+        raise InputError(f"cycle.warm_up={settings.cycle.warm_up}: a share of the steps, 0 to 1")
 
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
@@ -122,11 +125,13 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
         networks["backward"] = _generator(settings, session, "backward")
     discriminator = _discriminator(settings, session) if adversary.enabled else None
     boxes = class_boxes(material.classes, material.class_count, cycle.background)
-
-    def objective(step: int, items: Sequence[int]) -> Iterator[dict[str, Tensor]]:
-        return play(material, items, boxes, networks, discriminator, settings)
-
     items = len(material.names)
+    steps = steps_of(r.steps, r.epochs, items, r.batch)
+
+    def objective(step: int, chosen: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        pulled = step >= cycle.warm_up * steps
+        return play(material, chosen, boxes, networks, discriminator, settings, pulled)
+
     stage = Stage(
         name="correspond",
         networks=networks,
@@ -141,7 +146,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
             "anatomy difference": cycle.difference,
         },
         items=items,
-        steps=steps_of(r.steps, r.epochs, items, r.batch),
+        steps=steps,
         batch=r.batch,
         learning_rate=r.learning_rate,
         schedule=r.schedule,
@@ -177,11 +182,12 @@ def play(
     networks: dict[str, nn.Module],
     discriminator: nn.Module | None,
     settings: Settings,
+    pulled: bool = True,
 ) -> Iterator[dict[str, Tensor]]:
     """One batch: the discriminator's terms, if there is one, and then the generators' (Eq. 11).
 
     The discriminator sees warped atlases without a way back to the generator; the backward terms reach both
-    generators.
+    generators, or only the backward one where the forward one is not to be ``pulled``.
     """
     from soloatlas import fields
     from soloatlas.losses.adversarial import discriminator_loss, generator_loss, verdicts
@@ -202,7 +208,8 @@ def play(
     if discriminator is not None:
         terms["adversarial"] = generator_loss(discriminator(warped), form)
     if "backward" in networks:
-        back, more = cycle_terms(material, boxes, networks["backward"], warped, forward, settings)
+        there = (warped, forward) if pulled else (warped.detach(), forward.detach())
+        back, more = cycle_terms(material, boxes, networks["backward"], *there, settings)
         terms["smoothness"] = terms["smoothness"] + back
         terms |= more
     yield terms

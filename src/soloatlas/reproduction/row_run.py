@@ -48,23 +48,51 @@ class Conditions:
     unite_sides: bool = False
 
 
-def run_row(table: Table, row: Row, conditions: Conditions, progress: Progress | None) -> dict[str, Any]:
-    """A row with every seed: what it is, its published cells, and what `run_and_score` says of each run."""
+@dataclass(frozen=True)
+class Task:
+    """One run of a row: a method, what of it is scored, and a seed, under the row's own conditions."""
+
+    method: str
+    stage: str
+    seed: int
+    conditions: Conditions
+
+    def settings(self) -> dict[str, Any]:
+        """All settings of the run."""
+        return to_dict(override(load_method(self.method).preset(self.conditions.preset), self.conditions.changes))
+
+    def folder(self) -> Path:
+        """Where the run lies, known by the hash of its settings and by its data."""
+        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:10]
+        study, atlases = self.conditions.study, 1 + len(self.conditions.study.more_atlases)
+        several = f"-{atlases}atlases" if atlases > 1 else ""
+        return (
+            Path("runs") / study.name / f"{self.method}-{digest}-{len(study.unlabelled)}scans{several}-seed{self.seed}"
+        )
+
+
+def tasks_of(table: Table, row: Row, conditions: Conditions) -> list[Task]:
+    """A row with every seed."""
     method = row.method or table.method
     preset = load_method(method).preset(conditions.preset)
     changes = (*applicable(preset, conditions.changes), *row.changes)
     study = with_needed_labels(with_share(conditions.study, row.share), load_method(method).METHOD, row.atlases)
     of_row = replace(conditions, study=study, changes=changes)
+    return [Task(method, row.stage, seed, of_row) for seed in conditions.seeds]
+
+
+def row_record(table: Table, row: Row, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """What a row is, its published cells, and what `run_and_score` said of each run."""
     return {
         "name": row.name,
-        "method": method,
+        "method": row.method or table.method,
         "atlases": row.atlases,
         "share": row.share,
         "changes": list(row.changes),
         "stage": row.stage,
         "headline": row.headline,
         "published": dict(zip_longest(table.measures, row.published)),
-        "runs": [run_and_score(method, row.stage, seed, of_row, progress) for seed in conditions.seeds],
+        "runs": list(runs),
     }
 
 
@@ -86,42 +114,29 @@ def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
     return replace(study, more_atlases=pairs, unlabelled=study.unlabelled[len(pairs) :])
 
 
-def run_and_score(
-    method: str, stage: str, seed: int, conditions: Conditions, progress: Progress | None
-) -> dict[str, Any]:
+def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
     """Train (or find the finished run of the same settings), segment and score the study's test scans."""
     from soloatlas import pipeline
     from soloatlas.evaluation import evaluate
 
-    c, study = conditions, conditions.study
-    folder = _folder(method, seed, c)
+    c, study, folder = task.conditions, task.conditions.study, task.folder()
     begun = (folder / "run.json").exists()
     if not begun:
-        settings = to_dict(override(load_method(method).preset(c.preset), c.changes))
-        share_registration(folder, settings, [path.name for path in study.unlabelled], seed)
-    pipeline.train(study, folder, method, c.preset, c.changes, seed, resume=begun, progress=progress)
-    segmentations = folder / f"{c.split}-{stage}"
+        share_registration(folder, task.settings(), [path.name for path in study.unlabelled], task.seed)
+    pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=begun, progress=progress)
+    segmentations = folder / f"{c.split}-{task.stage}"
     if not (segmentations / "segment.json").exists():
-        pipeline.segment(folder, study.test_images, segmentations, stage, progress=progress)
+        pipeline.segment(folder, study.test_images, segmentations, task.stage, progress=progress)
     scores = evaluate(
         segmentations,
         study.test_labels,
-        folder / (f"{c.split}-{stage}-scores" + ("-united" if c.unite_sides else "")),
+        folder / (f"{c.split}-{task.stage}-scores" + ("-united" if c.unite_sides else "")),
         label_names=study.label_names,
         labels=c.labels,
         not_contoured_if_absent=c.not_contoured_if_absent,
         unite_sides=c.unite_sides,
     )
-    return {**_summary(scores, read_record(folder), seed), **_how_it_went(folder)}
-
-
-def _folder(method: str, seed: int, conditions: Conditions) -> Path:
-    """Where a run lies, known by the hash of its settings."""
-    settings = to_dict(override(load_method(method).preset(conditions.preset), conditions.changes))
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()[:10]
-    study, atlases = conditions.study, 1 + len(conditions.study.more_atlases)
-    several = f"-{atlases}atlases" if atlases > 1 else ""
-    return Path("runs") / study.name / f"{method}-{digest}-{len(study.unlabelled)}scans{several}-seed{seed}"
+    return {**_summary(scores, read_record(folder), task.seed), **_how_it_went(folder)}
 
 
 def _how_it_went(folder: Path) -> dict[str, Any]:
@@ -161,6 +176,11 @@ def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str
     }
 
 
+def registration_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Those on which a learnt registration depends."""
+    return {key: settings.get(key) for key in ("registration", "prepare", "loop")}
+
+
 def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[str], seed: int) -> None:
     """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
 
@@ -176,7 +196,7 @@ def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[st
         if other == folder or not trained.exists():
             continue
         found = read_record(other)
-        same = all(found["settings"].get(k) == settings.get(k) for k in ("registration", "prepare", "loop"))
+        same = registration_settings(found["settings"]) == registration_settings(settings)
         same = same and [Path(one["path"]).name for one in found["inputs"]["unlabelled"]] == list(pool)
         if found["state"] == "finished" and same:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)

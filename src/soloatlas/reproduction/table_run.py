@@ -15,8 +15,9 @@ from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
-from soloatlas.reproduction.row_run import Conditions, Split, run_row
+from soloatlas.reproduction.row_run import Conditions, Split, row_record, tasks_of
 from soloatlas.reproduction.rows import Table
+from soloatlas.reproduction.side_by_side import run_tasks
 from soloatlas.reproduction.tables import TABLES
 from soloatlas.runs import command_line, machine, versions
 from soloatlas.settings import require_applicable
@@ -50,6 +51,7 @@ def reproduce_table(
     data: Path | None = None,
     preset: str = "quick",
     minutes: float = 0.0,
+    jobs: int = 1,
 ) -> str:
     """Run every row of a table on a cohort and record it.
 
@@ -65,6 +67,7 @@ def reproduce_table(
         data: the user's copy of the public data set.
         preset: of every method.
         minutes: of training for each run at most; 0: as long as the steps take.
+        jobs: runs at a time (`side_by_side`).
 
     Returns:
         The table as text: ours, published, and the paired difference from the reference row.
@@ -85,7 +88,9 @@ def reproduce_table(
         changes=(*conditions.changes, *changes, *limit),
         unite_sides=table.unite_sides,
     )
-    rows = [run_row(table, row, conditions, progress) for row in table.rows]
+    tasks = [tasks_of(table, row, conditions) for row in table.rows]
+    runs = iter(run_tasks([task for of_row in tasks for task in of_row], jobs, progress))
+    rows = [row_record(table, row, [next(runs) for _ in of_row]) for row, of_row in zip(table.rows, tasks, strict=True)]
     record = _record(key, table, conditions, rows)
     stem = output / conditions.study.name / (key.replace(":", "-") + ("" if split == "test" else f"-{split}"))
     write_json(stem.with_suffix(".json"), record)
@@ -113,7 +118,7 @@ def _conditions(cohort: str, split: Split, data: Path | None, progress: Progress
 
 
 def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    reference = next((r for r in rows if r["name"] == table.reference), rows[-1])
+    reference = next(row for row in rows if row["name"] == table.reference)
     for row in rows:
         row |= row_measures(row["runs"])
         row["structures"] = _structure_means(row["runs"])

@@ -115,7 +115,7 @@ TABLES: dict[str, Table] = {
         source="Zhou et al. 2024, Table V",
         method="os-medseg",
         published_on="OASIS",
-        reference=OURS.name,
+        reference="Cosine similarity loss",
         rows=(
             Row("L2 loss", ("hint.distance=l2",), published=(0.811, 2.992)),
             Row("Cosine similarity loss", ("hint.distance=cosine",), published=(0.854, 1.716)),

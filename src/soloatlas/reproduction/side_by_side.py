@@ -1,0 +1,108 @@
+"""Several runs of a table at once, each in a process with cores, or a GPU, of its own.
+
+A small network keeps few cores busy: two runs with one core each are done sooner than one after the other with two.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from soloatlas.progress import shown_progress
+from soloatlas.reproduction.row_run import Task, registration_settings, run_and_score
+
+if TYPE_CHECKING:
+    from soloatlas.training import Progress
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where a process works: its cores and, where there are any, its GPU."""
+
+    cores: frozenset[int]
+    gpu: str = ""
+
+
+def run_tasks(tasks: Sequence[Task], jobs: int, progress: Progress | None) -> list[dict[str, Any]]:
+    """`run_and_score` of every task, in order, ``jobs`` at a time.
+
+    Tasks of one run folder stay together. Of those that share a learnt registration one goes first, so that the others
+    find it. What was finished when another failed is found again by the next call.
+    """
+    if jobs <= 1:
+        return [run_and_score(task, progress) for task in tasks]
+    results: dict[int, dict[str, Any]] = {}
+    context = multiprocessing.get_context("spawn")
+    free = context.Queue()
+    for place in places(jobs):
+        free.put(place)
+    with concurrent.futures.ProcessPoolExecutor(jobs, context, _settle, (free,)) as pool:
+        for wave in waves(tasks):
+            futures = [pool.submit(_together, [(n, tasks[n]) for n in numbers]) for numbers in wave]
+            try:
+                for done, future in enumerate(concurrent.futures.as_completed(futures), start=1):
+                    results |= future.result()
+                    if progress:
+                        progress("runs", done, len(futures))
+            except BaseException:
+                pool.shutdown(wait=False, cancel_futures=True)
+                raise
+    return [results[number] for number in range(len(tasks))]
+
+
+def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
+    """Numbers of the tasks, by run folder, in two waves: the first of each registration, then the rest."""
+    folders: dict[str, list[int]] = {}
+    for number, task in enumerate(tasks):
+        folders.setdefault(str(task.folder()), []).append(number)
+    known: list[Any] = []
+    first: list[list[int]] = []
+    rest: list[list[int]] = []
+    for numbers in folders.values():
+        task = tasks[numbers[0]]
+        shared = [registration_settings(task.settings()), task.seed, task.conditions.study.unlabelled]
+        (rest if shared in known else first).append(numbers)
+        known.append(shared)
+    return [first, rest]
+
+
+def places(jobs: int) -> list[Place]:
+    """Cores and GPUs of this machine shared out among so many processes; where there are too few, some share."""
+    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+    gpus = _gpus() or [""]
+    return [Place(frozenset(cores[n::jobs] or [cores[n % len(cores)]]), gpus[n % len(gpus)]) for n in range(jobs)]
+
+
+def _gpus() -> list[str]:
+    """Those that this process may use."""
+    import torch
+
+    given = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return given or [str(number) for number in range(torch.cuda.device_count())]
+
+
+def _settle(free: Any) -> None:
+    """Keep this process, before it loads torch, to a place that is free."""
+    place: Place = free.get()
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, place.cores)
+    os.environ["OMP_NUM_THREADS"] = str(len(place.cores))
+    if place.gpu:
+        os.environ["CUDA_VISIBLE_DEVICES"] = place.gpu
+
+
+def _together(numbered: Sequence[tuple[int, Task]]) -> dict[int, dict[str, Any]]:
+    with shown_progress() as show:
+
+        def progress(task: str, done: int, total: int, note: str = "") -> None:
+            show(f"{name} {task}", done, total, note)
+
+        results = {}
+        for number, task in numbered:
+            name = task.folder().name
+            results[number] = run_and_score(task, progress)
+        return results
