@@ -96,5 +96,5 @@ def _structure(measure: str, rows: Sequence[dict[str, Any]]) -> list[str]:
 
 def difference(found: dict[str, Any]) -> str:
     """A paired difference with its interval."""
-    low, high = found["ci95"] or (0.0, 0.0)
-    return f"{found['dice']:+.3f} [{low:+.3f}, {high:+.3f}]"
+    between = f" [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]" if found["ci95"] else ""
+    return f"{found['dice']:+.3f}{between}"
