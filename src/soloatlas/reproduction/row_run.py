@@ -193,8 +193,8 @@ def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[st
         return
     for other in sorted(folder.parent.glob(f"*-seed{seed}")):
         trained = other / "checkpoints" / "register.safetensors"
-        if other == folder or not trained.exists():
-            continue
+        if other == folder or not trained.exists() or not (other / "run.json").exists():
+            continue  # without a record: another process is just beginning there
         found = read_record(other)
         same = registration_settings(found["settings"]) == registration_settings(settings)
         same = same and [Path(one["path"]).name for one in found["inputs"]["unlabelled"]] == list(pool)
