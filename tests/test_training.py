@@ -10,7 +10,7 @@ from torch import nn
 from soloatlas.errors import RunError
 from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
-from soloatlas.training import Rival, Session, Stage, fit, steps_of
+from soloatlas.training import Rival, Session, Stage, _rate, fit, steps_of
 
 
 def make_network():
@@ -51,6 +51,38 @@ def test_a_killed_run_resumes_to_the_same_weights_and_rows(tmp_path):
     fit(make_stage(resumed, 12), replace(session, progress=None))
     assert torch.equal(weights_of(whole), weights_of(resumed))
     assert (tmp_path / "whole/metrics.csv").read_text() == (tmp_path / "cut/metrics.csv").read_text()
+
+
+def test_networks_that_draw_are_reproducible_and_resume_exactly(tmp_path):
+    def drawing():
+        return nn.Sequential(make_network(), nn.Dropout(0.5))
+
+    loop = Loop(precision="float32", log_steps=2, checkpoint_minutes=0)
+
+    def train(folder, progress=None):
+        network = drawing()
+        torch.rand(3)  # another state of torch's own generator
+        stage = replace(make_stage(network, 8), amsgrad=True)
+        fit(stage, Session(tmp_path / folder, 0, torch.device("cpu"), loop, progress))
+        return weights_of(network)
+
+    def die(task, done, total, note=""):
+        if done == 4:
+            raise KilledError
+
+    whole = train("whole")
+    with pytest.raises(KilledError):
+        train("cut", die)
+    assert torch.equal(whole, train("again"))
+    assert torch.equal(whole, train("cut"))
+
+
+def test_schedules_of_the_rate():
+    assert _rate("constant", 0.7) == 1
+    assert _rate("cosine", 0.5) == pytest.approx(0.5)
+    assert _rate("poly", 0.0) == 1 and _rate("poly", 0.75) == pytest.approx(0.25**0.9)
+    # Passes 0 to 9 of 201 at the full rate, 10 to 19 at a tenth, and so on.
+    assert [_rate("step", epoch / 201) for epoch in (0, 9.9, 10.1, 19.9, 20.1)] == pytest.approx([1, 1, 0.1, 0.1, 0.01])
 
 
 def test_a_finished_stage_is_not_trained_again(tmp_path, session):

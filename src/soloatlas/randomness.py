@@ -32,7 +32,10 @@ def generator(seed: int, *purpose: str | int, device: str | torch.device = "cpu"
 
 @contextlib.contextmanager
 def seeded_modules(seed: int, *purpose: str | int) -> Iterator[None]:
-    """Modules built inside have weights that depend on the purpose alone; global state is left as it was."""
+    """What modules draw from torch's own generator inside depends on the purpose alone: weights, dropped paths.
+
+    The generator is left as it was.
+    """
     import torch
 
     with torch.random.fork_rng(devices=[]):

@@ -21,6 +21,8 @@ T = TypeVar("T")
 Align = Literal["none", "centre", "rigid", "affine"]
 Preset = Literal["quick", "standard", "paper", "paper-ct"]
 PRESETS: tuple[str, ...] = typing.get_args(Preset)
+Form = Literal["table", "original"]  # Table I's rule, or the authors' own; `methods.settings_of` applies it
+Schedule = Literal["constant", "cosine", "poly", "step"]
 
 
 @dataclass(frozen=True)
@@ -75,37 +77,45 @@ class Registration:
     channels: tuple[int, ...] = (32, 64, 64, 64)  # "doubled"; (16, 32, 32, 32) is undoubled
     half_resolution: bool = False  # decode the field at half the resolution: 4x cheaper
     integration_steps: int = 0  # > 0: the output is a velocity, the field diffeomorphic
-    similarity: Literal["cc", "mi"] = "cc"
+    integration_grid: Literal["full", "half"] = "full"  # half: as VoxelMorph's PyTorch code
+    similarity: Literal["cc", "mi", "mse"] = "cc"
     window: int = 9  # "n = 9 as recommended by [26]"
     bins: int = 32
     smoothness: Literal["diffusion", "bending"] = "diffusion"
     alpha: float = 1.0  # "Following [1], we set alpha to 1 and beta to 0.01"
     beta: float = 0.01
     temperature: float = 0.5  # not in the paper; the withdrawn code's default
+    divergence: float = 0.0  # weight of a Gaussian field's divergence from N(0, 1): CLMorph's own form
     steps: int = 0  # optimiser steps; 0: `epochs` passes over the pool
     epochs: int = 500
     batch: int = 2
     learning_rate: float = 1e-4
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
+    amsgrad: bool = False  # the variant of Adam of TransMorph's code
 
 
 @dataclass(frozen=True)
 class Segmenter:
-    """The residual U-Net of Fig. 3 and how it is trained on labelled pairs (Eq. 11)."""
+    """The residual U-Net of Fig. 3, or another network, and how it is trained on labelled pairs (Eq. 11)."""
 
+    network: Literal["residual", "group", "slices"] = "residual"  # group: BRBS's own; slices: DataAug's own, 2-D
     channels: tuple[int, ...] = (16, 32, 64, 128, 256)
     residual: bool = True  # Fig. 3; the withdrawn code's student is plain
     decoder_residual: bool = True
     norm: Literal["instance", "instance_affine", "layer"] = "instance"
     order: Literal["NDA", "ADN"] = "NDA"  # norm-dropout-activation; the text says conv-PReLU-norm
     weight: float = 1.0  # of the segmentation loss; 0 is the first row of Table IV
+    cross_entropy: float = 1.0  # 0 leaves soft Dice alone: BRBS's own form
     dice: float = 0.0  # weight of the soft Dice loss beside cross entropy; the paper has none
+    warm_up: float = 0.0  # share of the steps that first fit the logits to log labels: DataAug's own form
+    slices: int = 16  # of each pair that a step of the network of slices sees; DataAug's code
     patch: tuple[int, ...] = ()  # voxels; (): the whole grid, or what of it fits in memory
     steps: int = 0
     epochs: int = 200
     batch: int = 2
     learning_rate: float = 1e-3
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
+    amsgrad: bool = False  # the variant of Adam of DataAug's code
 
 
 @dataclass(frozen=True)
@@ -138,6 +148,7 @@ class Registering:
     prepare: Prepare = dataclasses.field(default_factory=Prepare)
     registration: Registration = dataclasses.field(default_factory=Registration)
     loop: Loop = dataclasses.field(default_factory=Loop)
+    form: Form = "table"
 
 
 def to_dict(settings: Any) -> dict[str, Any]:

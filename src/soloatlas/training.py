@@ -11,9 +11,11 @@ import csv
 import math
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
@@ -21,8 +23,8 @@ from torch import Tensor, nn
 from soloatlas.atomic import replacing
 from soloatlas.devices import autocast, choose_precision
 from soloatlas.errors import RunError
-from soloatlas.randomness import visiting_order
-from soloatlas.settings import Loop
+from soloatlas.randomness import seeded_modules, visiting_order
+from soloatlas.settings import Loop, Schedule
 
 Terms = dict[str, Tensor]
 
@@ -60,7 +62,7 @@ class Stage:
             is a generator that yields the rival's terms and, once the rival has stepped, the stage's own.
         weights: factor of each term in the sum that is minimised; terms without one are only logged.
         items: size of the pool that steps visit.
-        steps, batch, learning_rate, schedule, betas: of the optimiser (Adam).
+        steps, batch, learning_rate, schedule, betas, amsgrad: of the optimiser (Adam).
         share: of the time that is left, where time is limited (``loop.minutes``), that this stage may take.
         rival: who plays against these networks.
     """
@@ -73,8 +75,9 @@ class Stage:
     steps: int
     batch: int
     learning_rate: float
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     betas: tuple[float, float] = (0.9, 0.999)
+    amsgrad: bool = False
     rival: Rival | None = None
     share: float = 1.0
 
@@ -131,13 +134,14 @@ def fit(stage: Stage, session: Session) -> None:
             batch = step * loop.accumulate + part
             items = visiting_order(seed, stage.name, stage.items, batch * stage.batch, stage.batch)
             turns = _turns(stage, batch, items)
+            drawing = partial(seeded_modules, seed, stage.name, "layers", batch)
             for rival in players[:-1]:
                 rival.modules.requires_grad_(True)
-                terms, total = _take_turn(turns, rival, device, precision)
+                terms, total = _take_turn(turns, rival, device, precision, drawing("rival"))
                 scaler.scale(total).backward()
                 rival.give_way(scaler)
                 log.add(terms)
-            terms, total = _take_turn(turns, players[-1], device, precision)
+            terms, total = _take_turn(turns, players[-1], device, precision, drawing())
             scaler.scale(total / loop.accumulate).backward()
             log.add({**terms, "total": total})
         scaler.step(players[-1].optimiser)
@@ -167,10 +171,10 @@ class _Player:
         networks: Mapping[str, nn.Module],
         weights: Mapping[str, float],
         rate: float,
-        betas: tuple[float, float],
+        stage: Stage,
     ) -> None:
         self.modules = nn.ModuleDict(dict(networks)).train()
-        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=rate, betas=betas)
+        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=rate, betas=stage.betas, amsgrad=stage.amsgrad)
         self.weights, self.rate = weights, rate
 
     def begin(self, factor: float) -> None:
@@ -187,10 +191,10 @@ class _Player:
 
 
 def _players(stage: Stage) -> list[_Player]:
-    players = [_Player(stage.networks, stage.weights, stage.learning_rate, stage.betas)]
+    players = [_Player(stage.networks, stage.weights, stage.learning_rate, stage)]
     if stage.rival:
         r = stage.rival
-        players.insert(0, _Player(r.networks, r.weights, r.learning_rate or stage.learning_rate, stage.betas))
+        players.insert(0, _Player(r.networks, r.weights, r.learning_rate or stage.learning_rate, stage))
     return players
 
 
@@ -203,9 +207,17 @@ def _turns(stage: Stage, batch: int, items: Sequence[int]) -> Iterator[Terms]:
         yield from terms
 
 
-def _rate(schedule: str, reached: float) -> float:
-    """Factor of the learning rate after this part of a stage: 1, or half a cosine down to 0."""
-    return 1.0 if schedule == "constant" else 0.5 * (1 + math.cos(math.pi * reached))
+def _rate(schedule: Schedule, reached: float) -> float:
+    """Factor of the learning rate after this part of a stage: 1, or down from there.
+
+    ``cosine``: half a cosine to 0; ``poly``: (1 - part)^0.9, as TransMorph's code; ``step``: a tenth after every
+    10 of 201 equal parts, as CLMorph's.
+    """
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * reached))
+    if schedule == "poly":
+        return (1 - reached) ** 0.9
+    return 0.1 ** int(20.1 * reached) if schedule == "step" else 1.0
 
 
 def _weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
@@ -263,10 +275,18 @@ class MetricsLog:
 
 
 def _take_turn(
-    turns: Iterator[Terms], player: _Player, device: torch.device, precision: torch.dtype
+    turns: Iterator[Terms],
+    player: _Player,
+    device: torch.device,
+    precision: torch.dtype,
+    drawing: AbstractContextManager[None],
 ) -> tuple[Terms, Tensor]:
-    """A player's terms and the weighted sum that it minimises."""
-    with autocast(device, precision):
+    """A player's terms and the weighted sum that it minimises.
+
+    Layers that draw (TransMorph's drop path, a sampled field) know torch's own generator alone; ``drawing`` seeds it
+    meanwhile.
+    """
+    with autocast(device, precision), drawing:
         terms = next(turns)
     return terms, _weighted_sum(terms, player.weights)
 
