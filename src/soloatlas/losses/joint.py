@@ -27,6 +27,23 @@ def overlap_of_maps(
     return torch.stack(losses).mean()
 
 
+def warped_inverse_residual(
+    forward: Float[Tensor, "batch 3 x y z"], backward: Float[Tensor, "batch 3 x y z"]
+) -> Float[Tensor, "batch 3 x y z"]:
+    """How far the way back is from minus the way there warped by itself, -u(p + u(p)) - v(p), in voxels.
+
+    The inverse consistency of BRBS's code. It is 0 for inverse translations; where u has a slope a along its axis,
+    v must be -a (1 + a) p, while the inverse of u is -a / (1 + a) p: the two agree to first order only.
+    `losses.cycle.inverse_residual` has no such error.
+
+    Args:
+        forward: u, voxels; outside its grid it keeps the value of the border.
+        backward: v.
+    """
+    forward, backward = full_precision(forward), full_precision(backward)
+    return -fields.warp(forward, forward, padding="border") - backward
+
+
 def mix_consistency(
     student: nn.Module, first: Float[Tensor, "1 1 x y z"], second: Float[Tensor, "1 1 x y z"], share: float
 ) -> Float[Tensor, ""]:

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
-from soloatlas.losses._common import precise, put, slabs
+from soloatlas.losses._common import full_precision, precise, put, slabs
 
 
 def cross_entropy(
@@ -42,6 +42,19 @@ def soft_dice(
     scan with no class to count gives 0. Scalar in [0, 1]. Computed in float32.
     """
     return _SoftDice.apply(logits, classes, background, epsilon)
+
+
+def log_target_error(
+    logits: Float[Tensor, "batch classes x y z"], classes: Integer[Tensor, "batch 1 x y z"], floor: float = -100.0
+) -> Float[Tensor, ""]:
+    """Mean squared difference between logits and the logarithm of the one-hot classes, cut off at ``floor``.
+
+    The target is 0 for the given class and ``floor`` for the others. DataAug's code (Zhao 2019) begins its segmenter's
+    training so, with -100. Mean over voxels and classes, in float32; scalar of at least 0.
+    """
+    logits = full_precision(logits)
+    target = torch.full_like(logits, floor).scatter_(1, classes.long(), 0.0)
+    return functional.mse_loss(logits, target)
 
 
 class _CrossEntropy(torch.autograd.Function):

@@ -116,6 +116,16 @@ def reconstruction_error(
     return functional.mse_loss(full_precision(reconstruction), full_precision(image))
 
 
+def squared_difference(
+    fixed: Float[Tensor, "batch 1 x y z"], warped: Float[Tensor, "batch 1 x y z"]
+) -> Float[Tensor, ""]:
+    """Mean squared difference of the two images' intensities, in float32: VoxelMorph's and CLMorph's own similarity.
+
+    Balakrishnan 2019, Liu 2023. Scalar of at least 0, intensity squared.
+    """
+    return functional.mse_loss(full_precision(warped), full_precision(fixed))
+
+
 def _centred(x: Tensor) -> Tensor:
     """Each scan minus its mean: correlations stay, differences of squares lose fewer digits."""
     x = full_precision(x).contiguous()

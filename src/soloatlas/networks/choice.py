@@ -9,6 +9,7 @@ from torch import nn
 
 from soloatlas.errors import InputError
 from soloatlas.networks.clmorph import CLMorph
+from soloatlas.networks.group_unet import GroupRegistration
 from soloatlas.networks.registration import SiameseRegistration, VoxelMorph
 from soloatlas.networks.transmorph import TransMorph
 
@@ -16,8 +17,11 @@ REGISTRATION_NETWORKS: dict[str, Callable[..., nn.Module]] = {
     "siamese": SiameseRegistration,
     "voxelmorph": VoxelMorph,
     "voxelmorph-pooled": partial(VoxelMorph, pooled=True),
+    "voxelmorph-short": partial(VoxelMorph, short=True),
     "transmorph": TransMorph,
     "clmorph": CLMorph,
+    "clmorph-gaussian": partial(CLMorph, gaussian=True),
+    "group": GroupRegistration,
 }
 """Each takes (moving, fixed) and returns a `RegistrationOutput`; made from channels and half_resolution."""
 

@@ -24,11 +24,15 @@ class RegistrationOutput(NamedTuple):
         moving_features: unit-length features of the moving images for the contrastive loss; None where a
             network has none.
         fixed_features: likewise of the fixed images.
+        mean, log_deviation: of the Gaussian that the field is drawn from, voxels, on the decoder's own grid; None
+            where a network draws none.
     """
 
     field: Float[Tensor, "batch 3 x y z"]
     moving_features: Float[Tensor, "batch features"] | None = None
     fixed_features: Float[Tensor, "batch features"] | None = None
+    mean: Float[Tensor, "batch 3 u v w"] | None = None
+    log_deviation: Float[Tensor, "batch 3 u v w"] | None = None
 
 
 class SiameseRegistration(nn.Module):
@@ -91,6 +95,8 @@ class VoxelMorph(nn.Module):
         half_resolution: as in `SiameseRegistration`.
         pooled: convolve at full size and halve by max-pooling, as the authors' PyTorch code and MONAI do
             (327 331 parameters), instead of by strides as in the paper.
+        short: two convolutions at full size, of half the first width, instead of three: with the default channels
+            the six decoder widths 32, 32, 32, 32, 8, 8 of the CVPR 2018 paper's VoxelMorph-1.
     """
 
     def __init__(
@@ -98,6 +104,7 @@ class VoxelMorph(nn.Module):
         channels: tuple[int, int, int, int] = (16, 32, 32, 32),
         half_resolution: bool = False,
         pooled: bool = False,
+        short: bool = False,
     ) -> None:
         super().__init__()
         self.pooled = pooled
@@ -107,7 +114,7 @@ class VoxelMorph(nn.Module):
         )
         # From full size down: the features that the decoder is given.
         features = [*channels, channels[-1]] if pooled else [2, *channels]
-        self.decoder = _Decoder(channels, features[1:], half_resolution, features[0])
+        self.decoder = _Decoder(channels, features[1:], half_resolution, features[0], short)
 
     def forward(
         self, moving: Float[Tensor, "atlases 1 x y z"], fixed: Float[Tensor, "batch 1 x y z"]
@@ -135,16 +142,20 @@ class _Decoder(nn.Module):
         skips: channels of the features at 1/2, 1/4, 1/8 and 1/16.
         half_resolution: end at half the size and double the field.
         full: channels at full size; the two images by default.
+        short: as in `VoxelMorph`.
     """
 
-    def __init__(self, channels: Sequence[int], skips: Sequence[int], half_resolution: bool, full: int = 2) -> None:
+    def __init__(
+        self, channels: Sequence[int], skips: Sequence[int], half_resolution: bool, full: int = 2, short: bool = False
+    ) -> None:
         super().__init__()
-        narrow, deep = channels[0], channels[-1]
+        deep = channels[-1]
+        widths = [channels[0] // 2] * 2 if short else [deep, channels[0], channels[0]]
         self.half_resolution = half_resolution
         deepest, *inner = skips[::-1]
         self.levels = nn.ModuleList(_Layer(i, deep) for i in (deepest, *(deep + skip for skip in inner)))
-        self.refine = nn.Sequential(_Layer(deep + full, deep), _Layer(deep, narrow), _Layer(narrow, narrow))
-        self.flow = nn.Conv3d(narrow, 3, 3, padding=1)
+        self.refine = nn.Sequential(*(_Layer(i, o) for i, o in zip([deep + full, *widths], widths, strict=False)))
+        self.flow = nn.Conv3d(widths[-1], 3, 3, padding=1)
         nn.init.normal_(self.flow.weight, std=1e-5)  # training starts from the identity
         nn.init.zeros_(self.flow.bias)  # type: ignore[arg-type]
 
