@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
-from soloatlas.methods import Method, load_method
-from soloatlas.settings import PRESETS, override
+from soloatlas.methods import Method, load_method, settings_of
+from soloatlas.settings import PRESETS
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
@@ -55,7 +55,7 @@ def train(
     module = load_method(method)
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
-    settings = override(module.preset(preset), changes)
+    settings = settings_of(module, preset, changes)
     module.validate(settings)
     _fit_for(study, module.METHOD)
     run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume)

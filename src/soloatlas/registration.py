@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from soloatlas import fields
 from soloatlas.devices import autocast, choose_precision
 from soloatlas.losses.contrastive import contrastive
-from soloatlas.losses.similarity import local_cross_correlation, mutual_information
+from soloatlas.losses.divergence import gaussian_divergence
+from soloatlas.losses.similarity import local_cross_correlation, mutual_information, squared_difference
 from soloatlas.losses.smoothness import bending_energy, diffusion
 from soloatlas.material import Material
 from soloatlas.networks.choice import build
@@ -33,7 +34,13 @@ def registration_network(
 def field_of(output: RegistrationOutput, settings: Registration) -> Tensor:
     """The displacement field of a network's output: integrated where it is a velocity."""
     field = output.field.float()
-    return fields.integrate(field, settings.integration_steps) if settings.integration_steps else field
+    if not settings.integration_steps:
+        return field
+    if settings.integration_grid == "full":
+        return fields.integrate(field, settings.integration_steps)
+    shape = field.shape[2:]
+    coarse = fields.resize(field, [(n + 1) // 2 for n in shape])
+    return fields.resize(fields.integrate(coarse, settings.integration_steps), shape)
 
 
 def registration_terms(
@@ -51,12 +58,26 @@ def registration_terms(
     terms = {}
     if settings.similarity == "cc":
         terms["similarity"] = local_cross_correlation(fixed, warped, settings.window)
+    elif settings.similarity == "mse":
+        terms["similarity"] = squared_difference(fixed, warped)
     else:
         terms["similarity"] = mutual_information(fixed, warped, settings.bins)
     terms["smoothness"] = smoothness_of(output, settings)
     if settings.beta and output.fixed_features is not None and output.moving_features is not None:
         terms["contrast"] = contrastive(output.fixed_features, output.moving_features, settings.temperature)
+    if settings.divergence and output.mean is not None and output.log_deviation is not None:
+        terms["divergence"] = gaussian_divergence(output.mean, output.log_deviation)
     return terms
+
+
+def registration_weights(settings: Registration) -> dict[str, float]:
+    """Factors of `registration_terms`."""
+    return {
+        "similarity": 1.0,
+        "smoothness": settings.alpha,
+        "contrast": settings.beta,
+        "divergence": settings.divergence,
+    }
 
 
 def smoothness_of(output: RegistrationOutput, settings: Registration) -> Tensor:
@@ -85,12 +106,13 @@ def learn_registration(
         name="back" if back else "register",
         networks={name: network},
         objective=objective,
-        weights={"similarity": 1.0, "smoothness": settings.alpha, "contrast": settings.beta},
+        weights=registration_weights(settings),
         items=items,
         steps=steps_of(settings.steps, settings.epochs, items, settings.batch),
         batch=settings.batch,
         learning_rate=settings.learning_rate,
         schedule=settings.schedule,
+        amsgrad=settings.amsgrad,
         share=share,
     )
     fit(stage, session)

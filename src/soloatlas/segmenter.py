@@ -17,9 +17,11 @@ from soloatlas.augmentation import (
     sample_spatial,
     spatial_displacement,
 )
-from soloatlas.losses.overlap import cross_entropy, soft_dice
+from soloatlas.losses.overlap import cross_entropy, log_target_error, soft_dice
 from soloatlas.material import Material
+from soloatlas.networks.group_unet import GroupUNet
 from soloatlas.networks.residual_unet import ResidualUNet
+from soloatlas.networks.slice_unet import SliceUNet
 from soloatlas.randomness import generator, seeded_modules
 from soloatlas.settings import Augment, Segmenter
 from soloatlas.training import Session, Stage, fit, steps_of
@@ -47,43 +49,79 @@ def residual_unet(
     return network.to(session.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
 
 
+def segmentation_network(settings: Segmenter, classes: int, session: Session) -> nn.Module:
+    """The student's network, the one that the settings name, initialised from the run's seed."""
+    if settings.network == "residual":
+        return residual_unet(settings, classes, session, "student")
+    kind = GroupUNet if settings.network == "group" else SliceUNet
+    with seeded_modules(session.seed, "student"):
+        network = kind(classes, settings.channels)
+    return network.to(session.device).to(memory_format=torch.channels_last_3d)  # type: ignore[call-overload]
+
+
 def segmentation_terms(logits: Tensor, classes: Tensor, settings: Segmenter) -> dict[str, Tensor]:
-    """Cross entropy (Eq. 11) and, where its weight is not 0, soft Dice; none where the whole has no weight."""
+    """Cross entropy (Eq. 11) and soft Dice, each where its weight is not 0; none where the whole has no weight."""
     terms: dict[str, Tensor] = {}
-    if settings.weight:
+    if settings.weight and settings.cross_entropy:
         terms["cross entropy"] = cross_entropy(logits, classes)
-        if settings.dice:
-            terms["dice"] = soft_dice(logits, classes)
+    if settings.weight and settings.dice:
+        terms["dice"] = soft_dice(logits, classes)
     return terms
 
 
 def segmentation_weights(settings: Segmenter) -> dict[str, float]:
     """Factors of `segmentation_terms`."""
-    return {"cross entropy": settings.weight, "dice": settings.weight * settings.dice}
+    whole = settings.weight
+    return {"cross entropy": whole * settings.cross_entropy, "dice": whole * settings.dice}
 
 
 def learn_segmentation(pairs: Pairs, items: int, classes: int, settings: Segmenter, session: Session) -> nn.Module:
-    """Train a student on labelled pairs (stage ``segment``).
+    """Train a student on labelled pairs (stage ``segment``), after the stage ``warm-up`` if there is one.
 
     Args:
         pairs: makes what a step sees.
         items: number of things that ``pairs`` draws from.
         classes: background included.
     """
-    student = residual_unet(settings, classes, session, "student")
+    student = segmentation_network(settings, classes, session)
+    total = steps_of(settings.steps, settings.epochs, items, settings.batch)
+    first = round(settings.warm_up * total)
 
-    def objective(step: int, chosen: Sequence[int]) -> dict[str, Tensor]:
+    def shown(step: int, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         images, labels, *_ = pairs(step, chosen)
-        return segmentation_terms(student(images)[0], labels, settings)
+        if settings.network == "slices":
+            images, labels = drawn_slices(images, labels, settings.slices, session.seed, step)
+        return student(images)[0], labels
 
-    steps = steps_of(settings.steps, settings.epochs, items, settings.batch)
-    rate, schedule = settings.learning_rate, settings.schedule
-    weights = segmentation_weights(settings)
-    fit(
-        Stage("segment", {"student": student}, objective, weights, items, steps, settings.batch, rate, schedule),
-        session,
+    def fit_logarithms(step: int, chosen: Sequence[int]) -> dict[str, Tensor]:
+        return {"log labels": log_target_error(*shown(step, chosen))}
+
+    def fit_classes(step: int, chosen: Sequence[int]) -> dict[str, Tensor]:
+        return segmentation_terms(*shown(first + step, chosen), settings)
+
+    stage = Stage(
+        name="segment",
+        networks={"student": student},
+        objective=fit_classes,
+        weights=segmentation_weights(settings),
+        items=items,
+        steps=total - first,
+        batch=settings.batch,
+        learning_rate=settings.learning_rate,
+        schedule=settings.schedule,
+        amsgrad=settings.amsgrad,
     )
+    if first:
+        warm_up = replace(stage, name="warm-up", objective=fit_logarithms, weights={"log labels": 1.0}, steps=first)
+        fit(replace(warm_up, share=settings.warm_up), session)
+    fit(stage, session)
     return student
+
+
+def drawn_slices(images: Tensor, labels: Tensor, count: int, seed: int, step: int) -> tuple[Tensor, Tensor]:
+    """``count`` axial slices of a batch of volumes (batch, 1, x, y, z), no slice twice; all if there are no more."""
+    chosen = torch.randperm(images.shape[4], generator=generator(seed, "slices", step))[:count].to(images.device)
+    return images[..., chosen], labels[..., chosen]
 
 
 def learn_from_atlas(material: Material, settings: Any, session: Session) -> nn.Module:
@@ -191,7 +229,7 @@ def segmenter(settings: Any, load: Callable[[str], dict[str, Tensor]], classes: 
         load: gives stored weights by name.
         classes: background included.
     """
-    student = residual_unet(settings.student, classes, session, "student")
+    student = segmentation_network(settings.student, classes, session)
     student.load_state_dict(load("student"))
     return student.eval()
 
@@ -206,11 +244,12 @@ def fit_to_memory(settings: T, shape: Sequence[int], classes: int, room: float) 
         room: free bytes.
 
     A training step takes about 3 kB a voxel for student and teacher in bf16, and 8 bytes more for
-    each class; patches are cubes as large as fit, of whole multiples of the networks' 16.
+    each class; patches are cubes as large as fit, of whole multiples of the networks' 16. A network of slices sees
+    few of them at once.
     """
     s: Segmenter = settings.student  # type: ignore[attr-defined]
     voxel = s.batch * (3000 * s.channels[0] / 16 + 8 * classes)
-    if s.patch or math.prod(shape) * voxel < 0.7 * room:
+    if s.patch or s.network == "slices" or math.prod(shape) * voxel < 0.7 * room:
         return settings
     side = max(32, int((0.7 * room / voxel) ** (1 / 3)) // 16 * 16)
     x, y, z = (min(side, n) for n in shape)

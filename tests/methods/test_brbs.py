@@ -8,10 +8,10 @@ import torch
 from soloatlas import fields
 from soloatlas.errors import InputError
 from soloatlas.losses.joint import mix_consistency, overlap_of_maps
-from soloatlas.methods import brbs
+from soloatlas.methods import brbs, settings_of
 from soloatlas.randomness import generator
 from soloatlas.registration import registration_network
-from soloatlas.segmenter import residual_unet
+from soloatlas.segmenter import residual_unet, segmentation_network
 from soloatlas.settings import override
 
 SMALL = (
@@ -89,6 +89,19 @@ def test_fields_of_both_directions_are_drawn_to_be_inverse(material, networks, s
     assert terms["inverse"] > 0
     assert "semantic" not in turn(material, networks, override(settings, ["joint.semantic=0"]))
     assert "inverse" not in turn(material, networks, override(settings, ["joint.inverse=0"]))
+
+
+def test_the_authors_terms_are_semantic_and_inverse_without_contrast_and_dice_alone(material, session):
+    own = settings_of(brbs, "quick", ["form=original", *SMALL])
+    registration = registration_network(own.registration, 0, session.device)
+    student = segmentation_network(own.student, 3, session)
+    terms = turn(material, (registration, student), own)
+    assert set(terms) == {"similarity", "smoothness", "semantic", "inverse"}
+    composed = turn(material, (registration, student), override(own, ["joint.inverse_by=composition"]))
+    assert composed["semantic"] == terms["semantic"] and composed["inverse"] != terms["inverse"]
+    scans, draw = (material.scans([0]), material.scans([1])), generator(0, "test", 0)
+    found = brbs.segmentation_turn(material.atlas, material.classes, *scans, registration, student, own, draw)
+    assert set(found) == {"dice", "mix"}
 
 
 def test_the_segmenters_turn_trains_the_segmenter_alone(material, networks, settings):

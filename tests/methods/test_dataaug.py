@@ -5,6 +5,7 @@ import itertools
 import pytest
 import torch
 
+from soloatlas import fields
 from soloatlas.errors import InputError
 from soloatlas.losses.appearance import change_smoothness, label_contours
 from soloatlas.methods import dataaug
@@ -100,6 +101,24 @@ def test_the_stages_run_and_the_look_comes_closer_to_the_scan(material, settings
         change = nets["appearance"](atlas, scan)
     inside = material.classes > 0
     assert change[inside].mean() > 0.02, "the pool is brighter than the atlas"
+
+
+def test_the_atlas_can_be_one_of_the_scans_to_learn_from(material):
+    whole = dataaug.with_atlas(material)
+    assert whole.names == ("a", "b", "c", "atlas")
+    torch.testing.assert_close(whole.scans([3]), material.atlas, atol=1e-3, rtol=0)
+    assert torch.equal(whole.scans([1]), material.scans([1]))
+
+
+def test_labels_are_warped_as_asked(material, settings, session):
+    kept = fields_of(material, settings, session)
+    kept.kept = [torch.full((1, 3, *material.shape), 0.4)] * 3  # not halfway: nearest and linear differ at corners
+    labels = {}
+    for how in ("linear", "nearest"):
+        chosen = override(settings, [f"sampling.label_warp={how}", "sampling.pairs=real"])
+        labels[how] = dataaug.augmented_pairs(material, kept, None, chosen, 0)(0, [0])[1]
+        assert torch.equal(labels[how], fields.warp_labels(material.classes, kept[0], how))
+    assert not torch.equal(labels["linear"], labels["nearest"])
 
 
 def test_settings_that_cannot_be_trained_are_refused(settings):

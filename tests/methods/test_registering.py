@@ -1,17 +1,19 @@
 """VoxelMorph, TransMorph, CLMorph: what each is, any size, and that it learns."""
 
 import json
+from dataclasses import replace
 
 import pytest
 import torch
 
+from soloatlas.augmentation import smooth_displacement
 from soloatlas.errors import InputError
 from soloatlas.fields import warp
 from soloatlas.losses.similarity import local_cross_correlation
 from soloatlas.methods import clmorph, os_medseg, transmorph, voxelmorph_1, voxelmorph_2
-from soloatlas.networks.choice import build
-from soloatlas.networks.registration import VoxelMorph
-from soloatlas.registration import predict_field, registration_network
+from soloatlas.networks.choice import REGISTRATION_NETWORKS, build
+from soloatlas.networks.registration import RegistrationOutput, VoxelMorph
+from soloatlas.registration import field_of, predict_field, registration_network
 from soloatlas.settings import PRESETS, override
 
 METHODS = {"voxelmorph-1": voxelmorph_1, "voxelmorph-2": voxelmorph_2, "transmorph": transmorph, "clmorph": clmorph}
@@ -120,9 +122,36 @@ def test_learns_to_move_the_atlas(material, session, name):
     assert local_cross_correlation(scan, warp(material.atlas, field)) < before - 0.01
 
 
-@pytest.mark.parametrize("network", ["voxelmorph", "voxelmorph-pooled", "transmorph", "clmorph"])
+def test_a_velocity_can_be_integrated_at_half_size():
+    settings = override(voxelmorph_2.preset("paper"), ["registration.integration_steps=7"]).registration
+    half = replace(settings, integration_grid="half")
+    steady = torch.full((1, 3, 16, 17, 20), 1.5)
+    torch.testing.assert_close(field_of(RegistrationOutput(steady), half), steady, atol=1e-4, rtol=0)
+    smooth = smooth_displacement((32, 32, 32), 2.0, 16, torch.Generator().manual_seed(0))
+    rough = torch.randn(1, 3, 32, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def apart(velocity):
+        found = [field_of(RegistrationOutput(velocity), s) for s in (settings, half)]
+        return float((found[0] - found[1]).abs().mean() / found[0].abs().mean())
+
+    assert apart(smooth) < 0.05 < 0.3 < apart(rough)
+
+
+@pytest.mark.parametrize(("name", "network"), [("transmorph", "transmorph"), ("clmorph", "clmorph-gaussian")])
+def test_networks_that_draw_learn_the_same_twice(material, session, name, network):
+    changes = ["registration.steps=3", f"registration.network={network}", f"registration.channels={NARROW[name]}"]
+    settings = override(METHODS[name].preset("quick"), [*changes, "loop.precision=float32"])
+    found = []
+    for k in range(2):
+        torch.rand(k + 1)  # another state of torch's own generator
+        nets = METHODS[name].train(material, settings, replace(session, folder=session.folder / str(k)))
+        found.append(torch.cat([p.detach().flatten() for p in nets["registration"].parameters()]))
+    assert torch.equal(*found)
+
+
+@pytest.mark.parametrize("network", [n for n in REGISTRATION_NETWORKS if n != "siamese"])
 def test_any_registration_network_serves_os_medseg(material, session, network):
-    channels = NARROW.get(network, "[4,4,4,4]")
+    channels = NARROW.get(network.removesuffix("-gaussian"), "[4,4,4,4]")
     settings = override(
         os_medseg.preset("quick"),
         [f"registration.network={network}", f"registration.channels={channels}", "registration.steps=1",

@@ -7,7 +7,15 @@ import pytest
 import torch
 
 from soloatlas.methods import os_medseg, resunet, supervised, unet
-from soloatlas.segmenter import changed_pair, learn_segmentation, segmenter
+from soloatlas.segmenter import (
+    changed_pair,
+    drawn_slices,
+    fit_to_memory,
+    learn_segmentation,
+    segmentation_terms,
+    segmentation_weights,
+    segmenter,
+)
 from soloatlas.settings import PRESETS, Augment, override
 
 SMALL = ("student.steps=2", "student.channels=[4,4,8,8,8]", "student.batch=1", "loop.precision=float32")
@@ -67,6 +75,45 @@ def test_a_student_learns_and_is_found_again(material, session):
     again = segmenter(settings, lambda name: network.state_dict(), 3, session)
     with torch.inference_mode():
         assert torch.equal(again(material.atlas)[0], network(material.atlas)[0])
+
+
+def test_a_warm_up_takes_its_share_of_the_steps_and_of_the_draws(material, session):
+    seen = []
+
+    def pairs(step, items):
+        seen.append(step)
+        return material.atlas, material.classes
+
+    settings = override(resunet.preset("quick"), [*SMALL, "student.steps=6", "student.warm_up=0.5"])
+    learn_segmentation(pairs, 1, 3, settings.student, session)
+    assert seen == [0, 1, 2, 3, 4, 5], "no draw is repeated"
+    with (session.folder / "metrics.csv").open() as file:
+        terms = {(row["stage"], row["term"]) for row in csv.DictReader(file) if row["term"] != "total"}
+    assert terms == {("warm-up", "log labels"), ("segment", "cross entropy"), ("segment", "dice")}
+
+
+def test_dice_can_stand_alone(material):
+    settings = override(resunet.preset("quick"), ["student.cross_entropy=0"]).student
+    logits = torch.zeros(1, 3, *material.shape)
+    assert set(segmentation_terms(logits, material.classes, settings)) == {"dice"}
+    assert segmentation_weights(settings) == {"cross entropy": 0.0, "dice": 1.0}
+    assert segmentation_terms(logits, material.classes, replace(settings, weight=0.0)) == {}
+
+
+def test_slices_are_drawn_without_repetition_and_with_their_labels():
+    volume = torch.arange(40.0).expand(2, 1, 3, 4, 40)
+    images, labels = drawn_slices(volume, volume.short(), 16, 0, 5)
+    assert images.shape == labels.shape == (2, 1, 3, 4, 16)
+    assert torch.equal(images, labels.float())
+    assert len(set(images[0, 0, 0, 0].tolist())) == 16
+    assert not torch.equal(images, drawn_slices(volume, volume, 16, 0, 6)[0])
+    assert drawn_slices(volume, volume, 50, 0, 5)[0].shape == volume.shape
+
+
+def test_a_network_of_slices_needs_no_patch():
+    settings = override(resunet.preset("quick"), ["student.network=slices"])
+    assert fit_to_memory(settings, (256, 256, 256), 40, room=1e9) == settings
+    assert fit_to_memory(resunet.preset("quick"), (256, 256, 256), 40, room=1e9).student.patch
 
 
 def test_image_and_labels_undergo_the_same_change(material):

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata
 from types import ModuleType
 from typing import Any, Literal
 
 from soloatlas.errors import InputError
+from soloatlas.settings import Segmenter, override
 
 Family = Literal["LS", "Trad", "ABS", "LRLS", "supervised", "multi-atlas"]
 
@@ -60,6 +62,27 @@ def load_method(name: str) -> ModuleType:
     return module
 
 
+def settings_of(method: ModuleType, preset: str, changes: Iterable[str] = ()) -> Any:
+    """What a method is told: its preset, in the form asked for, and every other change.
+
+    Args:
+        method: the module of a method.
+        preset: name of the preset.
+        changes: ``key=value``, as given to ``--set``.
+
+    Raises:
+        InputError: a change that the method's settings do not take.
+    """
+    changes = list(changes)
+    settings = override(method.preset(preset), changes)
+    if getattr(settings, "form", "table") == "table":
+        return settings
+    # A form is another start, not one more change: `preset` and `original` each give a whole set of settings, so that
+    # a run's record shows every value in effect, and any --set still wins, wherever it stands. Networks are chosen by
+    # the settings alone; no code asks for the form.
+    return override(method.original(preset), changes)
+
+
 def check_settings(settings: Any) -> None:
     """Refuse values that no method can work with, in the parts that ``settings`` has.
 
@@ -68,12 +91,8 @@ def check_settings(settings: Any) -> None:
     """
     counts = {"loop.accumulate": settings.loop.accumulate, "loop.log_steps": settings.loop.log_steps}
     if hasattr(settings, "student"):
-        s = settings.student
-        counts["student.batch"] = s.batch
-        if s.patch and (len(s.patch) != 3 or any(n < 32 or n % 16 for n in s.patch)):
-            raise InputError(f"student.patch={list(s.patch)}: give three multiples of 16, each at least 32")
-        if len(s.channels) != 5:
-            raise InputError("student.channels takes five widths")
+        counts |= {"student.batch": settings.student.batch, "student.slices": settings.student.slices}
+        _check_student(settings.student)
     if hasattr(settings, "registration"):
         counts["registration.batch"] = settings.registration.batch
         if len(settings.registration.channels) != 4:
@@ -81,6 +100,39 @@ def check_settings(settings: Any) -> None:
     low = [name for name, count in counts.items() if count < 1]
     if low:
         raise InputError(f"{' and '.join(low)} must be at least 1")
+
+
+def _check_student(s: Segmenter) -> None:
+    if s.patch and (len(s.patch) != 3 or any(n < 32 or n % 16 for n in s.patch)):
+        raise InputError(f"student.patch={list(s.patch)}: give three multiples of 16, each at least 32")
+    if s.patch and s.network == "slices":
+        raise InputError("student.patch: a network of slices sees whole slices; leave the patch out")
+    if len(s.channels) != 5 and s.network != "slices":
+        raise InputError("student.channels takes five widths")
+    if len(s.channels) < 2:
+        raise InputError("student.channels takes two widths or more")
+    if s.weight and not (s.cross_entropy or s.dice):
+        raise InputError("student.cross_entropy=0 and student.dice=0: nothing is left to learn from; set one of them")
+    if not 0 <= s.warm_up <= 1:
+        raise InputError(f"student.warm_up={s.warm_up:g}: a share of the steps, from 0 to 1")
+
+
+def trained_beside(student: Segmenter, name: str, networks: Sequence[str]) -> None:
+    """Refuse what a student that is trained together with another network cannot have.
+
+    Args:
+        student: its settings.
+        name: of the method.
+        networks: that the method can train so.
+
+    Raises:
+        InputError: naming the setting.
+    """
+    if student.network not in networks:
+        raise InputError(f"student.network={student.network}: {name} takes {' or '.join(networks)}")
+    for key in ("warm_up", "amsgrad"):
+        if getattr(student, key):
+            raise InputError(f"student.{key}: {name} trains its student together with another network; leave it out")
 
 
 def _entry_points() -> dict[str, metadata.EntryPoint]:

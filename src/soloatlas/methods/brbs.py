@@ -8,13 +8,13 @@ one scan's style and a part of the way to another's shape.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING, Literal
 
 from soloatlas import presets
 from soloatlas.errors import InputError
-from soloatlas.methods import Method, check_settings
-from soloatlas.settings import Augment, Loop, Prepare, Registration, Segmenter
+from soloatlas.methods import Method, check_settings, trained_beside
+from soloatlas.settings import Augment, Form, Loop, Prepare, Registration, Segmenter
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
@@ -41,6 +41,7 @@ class Joint:
 
     semantic: float = 100.0  # weight of the overlap of structures in the registration's loss
     inverse: float = 0.1  # weight of how far the two directions are from inverse fields
+    inverse_by: Literal["composition", "warping"] = "composition"  # warping: the code's, right to first order
     mix: float = 0.01  # weight of the consistency of mixed scans in the segmenter's loss
     beta: float = 0.3  # both parameters of the Beta distribution of how much style and shape is taken over
 
@@ -55,6 +56,7 @@ class Settings:
     augment: Augment = field(default_factory=lambda: Augment(enabled=False))
     student: Segmenter = field(default_factory=Segmenter)
     loop: Loop = field(default_factory=Loop)
+    form: Form = "table"
 
 
 def preset(name: str) -> Settings:
@@ -67,6 +69,37 @@ def preset(name: str) -> Settings:
     )
 
 
+def original(name: str) -> Settings:
+    """The authors' own networks, losses and changes of the images; every value is that of the published code.
+
+    The presets quick and standard keep their own lengths, rates and schedules.
+    """
+    made = preset(name)
+    registration = replace(
+        made.registration,
+        network="group",
+        channels=(16, 32, 64, 128),  # and 256 at 1/16
+        similarity="cc",
+        window=9,
+        smoothness="diffusion",
+        alpha=1.0,
+        beta=0.0,
+    )
+    student = replace(made.student, network="group", channels=(16, 32, 64, 128, 256), cross_entropy=0.0, dice=1.0)
+    if name.startswith("paper"):
+        registration = replace(registration, learning_rate=1e-4)
+        student = replace(student, steps=200 * 200, learning_rate=1e-4)
+    changes = Augment(rotation=20.0, scale=0.25, shear=0.0, translation=0.0, elastic=0.0)
+    return replace(
+        made,
+        registration=registration,
+        joint=Joint(inverse_by="warping"),
+        augment=replace(changes, gamma=0.0, contrast=0.0, bias=0.0, noise=0.0),
+        student=student,
+        form="original",
+    )
+
+
 def validate(settings: Settings) -> None:
     """Refuse settings that cannot be trained, before anything is done.
 
@@ -74,6 +107,7 @@ def validate(settings: Settings) -> None:
         InputError: naming the setting and what it may be.
     """
     check_settings(settings)
+    trained_beside(settings.student, "brbs", ("residual", "group"))
     if settings.joint.beta <= 0:
         raise InputError("joint.beta must be above 0")
     if settings.student.patch:
@@ -82,23 +116,21 @@ def validate(settings: Settings) -> None:
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
     """Train both networks in turns (stage ``joint``) and return them."""
-    from soloatlas.registration import registration_network
-    from soloatlas.segmenter import residual_unet, segmentation_weights
+    from soloatlas.registration import registration_network, registration_weights
+    from soloatlas.segmenter import segmentation_network, segmentation_weights
     from soloatlas.training import Rival, Stage, fit, steps_of
 
     if len(material.names) < 2:
         raise InputError("brbs takes the style of one scan and the shape of another; the pool needs two scans")
     r, s = settings.registration, settings.student
     registration = registration_network(r, session.seed, session.device)
-    student = residual_unet(s, material.class_count, session, "student")
+    student = segmentation_network(s, material.class_count, session)
 
     def objective(step: int, items: Sequence[int]) -> Iterator[dict[str, Tensor]]:
         return play(step, items, material, registration, student, settings, session.seed)
 
     weights = {
-        "similarity": 1.0,
-        "smoothness": r.alpha,
-        "contrast": r.beta,
+        **registration_weights(r),
         "semantic": settings.joint.semantic,
         "inverse": settings.joint.inverse,
     }
@@ -177,7 +209,7 @@ def registration_turn(
     import torch
 
     from soloatlas.losses.cycle import inverse_residual
-    from soloatlas.losses.joint import overlap_of_maps
+    from soloatlas.losses.joint import overlap_of_maps, warped_inverse_residual
     from soloatlas.registration import field_of, registration_terms
 
     r = settings.registration
@@ -193,7 +225,8 @@ def registration_turn(
         maps = [structure_map(image, atlas, classes, student) for image in (one, other)]
         terms["semantic"] = overlap_of_maps(maps[0], maps[1], forward) + overlap_of_maps(maps[1], maps[0], backward)
     if settings.joint.inverse:
-        terms["inverse"] = inverse_residual(forward, backward).square().mean()
+        residual = inverse_residual if settings.joint.inverse_by == "composition" else warped_inverse_residual
+        terms["inverse"] = residual(forward, backward).square().mean()
     return terms
 
 

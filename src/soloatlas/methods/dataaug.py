@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from soloatlas import presets
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, check_settings
-from soloatlas.settings import Augment, Loop, Prepare, Registration, Segmenter
+from soloatlas.settings import Augment, Form, Loop, Prepare, Registration, Segmenter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -55,6 +55,8 @@ class Sampling:
     # random displacements and one factor of intensity; real: its SAS-aug, the scan itself with the warped labels.
     displacement: float = 4.0  # voxels, standard deviation of random displacements; not comparable in the paper
     factor: float = 0.5  # random intensities are multiplied by 1 +- this
+    label_warp: Literal["linear", "nearest"] = "linear"
+    atlas: bool = False  # whether the atlas is one of the scans that places and looks are learnt from
 
 
 @dataclass(frozen=True)
@@ -68,13 +70,13 @@ class Settings:
     augment: Augment = field(default_factory=lambda: Augment(enabled=False))
     student: Segmenter = field(default_factory=Segmenter)
     loop: Loop = field(default_factory=Loop)
+    form: Form = "table"
 
 
 def preset(name: str) -> Settings:
     """The settings of a preset: quick, standard, paper or paper-ct; Table I's rule.
 
-    Registration network, similarity, smoothness and student are OS-MedSeg's. The authors' own network is
-    ``registration.network=voxelmorph-pooled`` with ``registration.channels=[16,32,32,32]``.
+    Registration network, similarity, smoothness and student are OS-MedSeg's.
     """
     made = Settings(
         prepare=presets.prepare(name),
@@ -87,6 +89,49 @@ def preset(name: str) -> Settings:
     if name == "standard":
         return replace(made, appearance=Appearance(steps=2000, learning_rate=3e-4))
     return made
+
+
+def original(name: str) -> Settings:
+    """The authors' own networks, losses and sampling; every value is that of the published code unless it says not.
+
+    The presets quick and standard keep their own lengths, rates and schedules.
+    """
+    made = preset(name)
+    registration = replace(
+        made.registration,
+        network="voxelmorph-pooled",
+        channels=(16, 32, 32, 32),
+        similarity="cc",
+        window=9,
+        smoothness="diffusion",
+        alpha=1.0,
+        beta=0.0,
+        batch=1,
+    )
+    student = replace(
+        made.student,
+        network="slices",
+        channels=(32, 32, 64, 64, 128, 128),
+        slices=16,
+        batch=1,  # scans that the slices of a step come from: not in our sources
+        warm_up=0.5,
+        dice=0.0,
+        amsgrad=True,
+        learning_rate=made.appearance.learning_rate,  # 1e-4 in the paper presets; without norms 5e-3 is too much
+    )
+    if name.startswith("paper"):
+        registration = replace(registration, epochs=500, learning_rate=1e-4)
+        # 500 passes of the warm-up, and as many by cross entropy: the code stops by labels of validation scans.
+        student = replace(student, epochs=1000)
+    return replace(
+        made,
+        registration=registration,
+        appearance=replace(made.appearance, similarity=50.0, smoothness=1.0),
+        sampling=Sampling(label_warp="nearest", atlas=True),
+        augment=replace(made.augment, enabled=False),  # the learnt transforms are the augmentation
+        student=student,
+        form="original",
+    )
 
 
 def validate(settings: Settings) -> None:
@@ -105,6 +150,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     from soloatlas.registration import PoolFields, learn_registration
     from soloatlas.segmenter import learn_segmentation
 
+    material = with_atlas(material) if settings.sampling.atlas else material
     registration = learn_registration(material, settings.registration, session, share=0.2)
     fields = PoolFields(registration, material, settings.registration, settings.loop.precision, room=4e9)
     networks = {"registration": registration}
@@ -115,6 +161,14 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     items = len(material.names)
     networks["student"] = learn_segmentation(pairs, items, material.class_count, settings.student, session)
     return networks
+
+
+def with_atlas(material: Material) -> Material:
+    """The study with the atlas as the last scan of its pool."""
+    import torch
+
+    atlas = material.atlas.to(material.pool.device, material.pool.dtype)
+    return replace(material, pool=torch.cat([material.pool, atlas]), names=(*material.names, "atlas"))
 
 
 def learn_appearance(
@@ -201,7 +255,8 @@ def _one_pair(
     )
     atlas, field = _drawn(visit, item, material, fields, changes, settings.sampling, seed)
     scan = material.scans([item])
-    pair = synthesise_pair(atlas, material.classes, scan, field, displacement, "linear", origin)
+    label_warp = settings.sampling.label_warp
+    pair = synthesise_pair(atlas, material.classes, scan, field, displacement, label_warp, origin)
     image = pair.real if settings.sampling.pairs == "real" else pair.synthetic
     return intensity_change(image, augment, draw, seed, visit), pair.labels
 

@@ -117,6 +117,7 @@ def validate(settings: Settings) -> None:
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
     """Train all networks together (Eq. 11) and return those a run keeps: ``registration`` and ``backward``."""
     from soloatlas.losses.cycle import class_boxes
+    from soloatlas.registration import registration_weights
     from soloatlas.training import Rival, Stage, fit, steps_of
 
     r, cycle, adversary = settings.registration, settings.cycle, settings.adversary
@@ -137,8 +138,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
         networks=networks,
         objective=objective,
         weights={
-            "similarity": 1.0,
-            "smoothness": r.alpha,
+            **registration_weights(r),
             "adversarial": adversary.weight,
             "image cycle": cycle.image,
             "transformation": cycle.transformation,
@@ -150,6 +150,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
         batch=r.batch,
         learning_rate=r.learning_rate,
         schedule=r.schedule,
+        amsgrad=r.amsgrad,
         # CycleGAN's betas where networks play against each other; rate and lambda_1 come from there too.
         betas=(0.5, 0.999),
         rival=Rival({"discriminator": discriminator}, {"discriminator": 1.0}) if discriminator else None,

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 
 from soloatlas import presets
 from soloatlas.errors import InputError
-from soloatlas.methods import Method, check_settings
+from soloatlas.methods import Method, check_settings, trained_beside
 from soloatlas.settings import Augment, Loop, Prepare, Registration, Segmenter
 
 if TYPE_CHECKING:
@@ -114,6 +114,7 @@ def validate(settings: Settings) -> None:
     """
     s, h, teacher = settings.student, settings.hint, settings.teacher
     check_settings(settings)
+    trained_beside(s, "os-medseg", ("residual",))
     if not 0 <= h.levels <= 5:
         raise InputError(f"hint.levels={h.levels}: a network has levels 1 to 5; 0 leaves the hint out")
     if teacher.every < 1:

@@ -1,7 +1,7 @@
 """TransMorph: a Swin transformer encodes both images, convolutions decode the field.
 
 Chen, Frey, He, Segars, Li, Du: "TransMorph: Transformer for unsupervised medical image registration" (Medical Image
-Analysis 2022).
+Analysis 2022). ``form=original`` trains as the authors do.
 """
 
 from __future__ import annotations
@@ -40,6 +40,23 @@ def preset(name: str) -> Settings:
     if name == "quick":  # a transformer does not bear the convolutions' rate
         registration = replace(registration, learning_rate=3e-4)
     return Settings(presets.prepare(name), registration)
+
+
+def original(name: str) -> Settings:
+    """As the authors' code trains on IXI: batch of 1, AMSGrad, a rate that falls by (1 - part)^0.9."""
+    made = preset(name)
+    r = replace(
+        made.registration,
+        similarity="cc",
+        smoothness="diffusion",
+        alpha=1.0,
+        batch=1,
+        schedule="poly",
+        amsgrad=True,
+    )
+    if name.startswith("paper"):
+        r = replace(r, epochs=500, learning_rate=1e-4)
+    return replace(made, registration=r, form="original")
 
 
 validate = check_settings

@@ -1,7 +1,8 @@
 """VoxelMorph-1: the U-Net of the CVPR paper, with 8 filters at the finest scales.
 
 Balakrishnan, Zhao, Sabuncu, Guttag, Dalca: "An Unsupervised Learning Model for Deformable Medical Image
-Registration" (CVPR 2018). The variant of 274 387 parameters that comparisons call VoxelMorph-1.
+Registration" (CVPR 2018). The variant of 274 387 parameters that comparisons call VoxelMorph-1; the paper's own has 16
+filters at the first scale (``form=original``).
 """
 
 from __future__ import annotations
@@ -36,6 +37,23 @@ def preset(name: str) -> Settings:
     """
     registration = replace(presets.registration(name), network="voxelmorph", channels=(8, 32, 32, 32), beta=0.0)
     return Settings(presets.prepare(name), registration)
+
+
+def original(name: str) -> Settings:
+    """The CVPR paper's network; batch and length of the authors' code, which trains 1500 times 100 steps."""
+    r = replace(
+        presets.registration(name),
+        network="voxelmorph-short",  # decoder widths 32, 32, 32, 32, 8, 8 (CVPR 2018)
+        channels=(16, 32, 32, 32),
+        similarity="cc",
+        smoothness="diffusion",
+        alpha=1.0,  # recommended beside local correlation
+        beta=0.0,
+        batch=1,
+    )
+    if name.startswith("paper"):
+        r = replace(r, steps=150_000, learning_rate=1e-4)
+    return Settings(presets.prepare(name), r, form="original")
 
 
 validate = check_settings

@@ -2,8 +2,8 @@
 
 Balakrishnan, Zhao, Sabuncu, Guttag, Dalca: "VoxelMorph: A Learning Framework for Deformable Medical Image
 Registration" (IEEE TMI 2019), 301 411 parameters. ``registration.integration_steps=7`` makes it the diffeomorphic
-one (Dalca, Balakrishnan, Guttag, Sabuncu: MICCAI 2018), without its Gaussian;
-``registration.network=voxelmorph-pooled`` is the trunk of the authors' PyTorch code.
+one (Dalca, Balakrishnan, Guttag, Sabuncu: MICCAI 2018), without its Gaussian; ``form=original`` is the authors' PyTorch
+code.
 """
 
 from __future__ import annotations
@@ -38,6 +38,25 @@ def preset(name: str) -> Settings:
     """
     registration = replace(presets.registration(name), network="voxelmorph", channels=(16, 32, 32, 32), beta=0.0)
     return Settings(presets.prepare(name), registration)
+
+
+def original(name: str) -> Settings:
+    """The authors' PyTorch code with its defaults: pooled trunk, mean squares, a velocity integrated at half size."""
+    r = replace(
+        presets.registration(name),
+        network="voxelmorph-pooled",
+        channels=(16, 32, 32, 32),
+        integration_steps=7,
+        integration_grid="half",
+        similarity="mse",
+        smoothness="diffusion",
+        alpha=0.01,
+        beta=0.0,
+        batch=1,
+    )
+    if name.startswith("paper"):
+        r = replace(r, steps=150_000, learning_rate=1e-4)  # 1500 times 100 steps
+    return Settings(presets.prepare(name), r, form="original")
 
 
 validate = check_settings

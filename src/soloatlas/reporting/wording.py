@@ -13,6 +13,7 @@ STAGES = {
     "registration": "Registration",
     "reconstruct": "Teacher alone",
     "distil": "Distillation",
+    "warm-up": "Segmenter, first part",
     "correspond": "Reversible correspondence",
 }
 
@@ -46,6 +47,8 @@ def equation(contents: Contents, stage: str, term: str) -> str:
     if term == "similarity":
         if setting("registration.similarity") == "mi":
             return "Eq. 7, minus the mutual information"
+        if setting("registration.similarity") == "mse":
+            return "mean squared difference"
         return f"Eq. 6, minus local correlation², n = {setting('registration.window', 9)}"
     if term == "smoothness":
         bending = setting("registration.smoothness") == "bending"
@@ -58,7 +61,9 @@ def equation(contents: Contents, stage: str, term: str) -> str:
         "contrast": "Eq. 2, contrastive",
         "cross entropy": "Eq. 11, cross entropy, nats",
         "reconstruction": "Eq. 10, mean squared error",
-        "dice": "1 − soft Dice (ours, not in the paper)",
+        "dice": "1 − soft Dice" + ("" if setting("form") == "original" else " (ours, not in the paper)"),
+        "divergence": "of the drawn field from N(0, 1), nats",
+        "log labels": "mean squared difference of logits and log labels",
     }
     return fixed.get(term, "")
 
@@ -106,7 +111,8 @@ def cautions(contents: Contents) -> list[str]:
 def preset_in_words(contents: Contents) -> str:
     """What the preset shrinks or adds, compared with the paper's recipe."""
     setting = contents.setting
-    parts = [_filters(setting), *_steps(setting)]
+    outside = "" if setting("form") == "original" else " (not in the paper)"
+    parts = [_form(setting), _filters(setting), *_steps(setting)]
     if setting("registration.half_resolution"):
         parts.append("the registration network decodes its field at half resolution")
     if setting("registration.integration_steps"):
@@ -116,12 +122,18 @@ def preset_in_words(contents: Contents) -> str:
     if setting("synthesis.appearance") == "histogram":
         parts.append("each synthetic scan takes the intensity distribution of the real one it imitates")
     if setting("augment.enabled"):
-        parts.append("the training pairs are changed at random in space and intensity (not in the paper)")
-    if setting("student.dice"):
-        parts.append("soft Dice is added to the cross entropy (not in the paper)")
+        parts.append(f"the training pairs are changed at random in space and intensity{outside}")
+    if setting("student.dice") and setting("student.cross_entropy", 1.0):
+        parts.append(f"soft Dice is added to the cross entropy{outside}")
     said = "; ".join(part for part in parts if part)
     preset = contents.record.get("preset", "")
     return f"Preset {preset}: {said}." if said else f"Preset {preset}."
+
+
+def _form(setting: Any) -> str:
+    if setting("form") != "original":
+        return ""
+    return "networks, losses and sampling are those of the method's own authors (form=original), not those of Table I"
 
 
 def _filters(setting: Any) -> str:
@@ -129,7 +141,7 @@ def _filters(setting: Any) -> str:
     if not channels:
         return ""
     shown = ", ".join(map(str, channels))
-    if channels[-1] < _DOUBLED:
+    if channels[-1] < _DOUBLED and setting("form") != "original":
         return f"undoubled registration filters ({shown}), where the paper doubles them (32, 64, 64, 64)"
     return f"registration filters {shown}"
 
@@ -140,7 +152,8 @@ def _steps(setting: Any) -> list[str]:
     for part, name, paper in (("registration", "registration", 500), ("student", "student", 200)):
         steps, epochs = setting(f"{part}.steps"), setting(f"{part}.epochs")
         if steps:
-            said.append(f"{steps} optimiser steps for the {name} (the paper: {paper} passes over the pool)")
+            beside = "" if setting("form") == "original" else f" (the paper: {paper} passes over the pool)"
+            said.append(f"{steps} optimiser steps for the {name}{beside}")
         elif epochs:
             said.append(f"{epochs} passes over the pool for the {name}")
     return said

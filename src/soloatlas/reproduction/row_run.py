@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Any, Literal
 import numpy as np
 
 from soloatlas.data.study import Study, with_pool_labels
-from soloatlas.methods import Method, load_method
+from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.reproduction.rows import Row, Table
 from soloatlas.reproduction.structures import structure_dice
 from soloatlas.runs import read_record
-from soloatlas.settings import applicable, override, to_dict
+from soloatlas.settings import applicable, to_dict
 
 Split = Literal["dev", "test"]
 
@@ -59,7 +59,7 @@ class Task:
 
     def settings(self) -> dict[str, Any]:
         """All settings of the run."""
-        return to_dict(override(load_method(self.method).preset(self.conditions.preset), self.conditions.changes))
+        return to_dict(settings_of(load_method(self.method), self.conditions.preset, self.conditions.changes))
 
     def folder(self) -> Path:
         """Where the run lies, known by the hash of its settings and by its data."""
