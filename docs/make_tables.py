@@ -11,6 +11,7 @@ import json
 import sys
 import typing
 from collections.abc import Sequence
+from dataclasses import is_dataclass
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -53,18 +54,21 @@ MEANING = {
     "registration.channels": "encoder filters at 1/2, 1/4, 1/8, 1/16; the paper doubles (16, 32, 32, 32)",
     "registration.half_resolution": "decode the field at half resolution, then double it",
     "registration.integration_steps": "0: displacement; more: velocity, integrated by so many squarings",
-    "registration.similarity": "cc: Eq. 6; mi: Eq. 7",
+    "registration.integration_grid": "half: the velocity is integrated on a grid of half the size",
+    "registration.similarity": "cc: Eq. 6; mi: Eq. 7; mse: mean squared difference",
     "registration.window": "window of Eq. 6, voxels",
     "registration.bins": "bins of Eq. 7",
     "registration.smoothness": "diffusion: Eq. 8; bending: Eq. 9",
     "registration.alpha": "weight of the smoothness in Eq. 5",
     "registration.beta": "weight of the contrastive term in Eq. 5",
     "registration.temperature": "of the contrastive term, Eq. 2",
+    "registration.divergence": "weight of the divergence of a drawn field from N(0, 1) (network=clmorph-gaussian)",
     "registration.steps": "optimiser steps; 0: epochs decide",
     "registration.epochs": "passes over the pool where steps is 0",
     "registration.batch": "scans per step",
     "registration.learning_rate": "of Adam",
-    "registration.schedule": "of the learning rate",
+    "registration.schedule": "of the learning rate: cosine to 0, (1 - part)^0.9 (poly), tenths (step)",
+    "registration.amsgrad": "Adam with the largest second moment so far",
     "synthesis.pairs": "what the student sees: warped atlas (SI+SL) or the real scan (RI+SL)",
     "synthesis.label_warp": "linear one-hot with arg-max, or nearest voxel",
     "synthesis.appearance": "histogram: the warped atlas takes the scan's intensity distribution",
@@ -79,19 +83,25 @@ MEANING = {
     "augment.contrast": "relative gain, and half of it as offset",
     "augment.bias": "log amplitude of the smooth multiplicative field",
     "augment.noise": "largest standard deviation of the noise, intensities being in [0, 1]",
+    "form": "is table (Table I's rule) or original (the authors' own)",
+    "student.network": "residual: Fig. 3; group: BRBS's own; slices: DataAug's own, 2-D",
     "student.channels": "filters from full size down; the teacher has the same",
     "student.residual": "residual blocks in the encoder",
     "student.decoder_residual": "residual blocks in the decoder",
     "student.norm": "normalisation",
     "student.order": "NDA: norm, then activation; ADN: activation, then norm",
     "student.weight": "weight of the segmentation loss, Eq. 11 (and of Dice)",
+    "student.cross_entropy": "weight of cross entropy beside soft Dice",
+    "student.warm_up": "share of the steps that first fit the logits to log labels, cut off at -100",
+    "student.slices": "axial slices of a pair that a step sees (network=slices)",
     "student.dice": "weight of soft Dice beside cross entropy",
     "student.patch": "training patch and sliding window, voxels, multiples of 16; empty: the whole grid",
     "student.steps": "optimiser steps; 0: epochs decide",
     "student.epochs": "passes over the pool where steps is 0",
     "student.batch": "pairs per step",
     "student.learning_rate": "of Adam, teacher and student",
-    "student.schedule": "of the learning rate",
+    "student.schedule": "of the learning rate, as the registration's",
+    "student.amsgrad": "Adam with the largest second moment so far",
     "teacher.enabled": "train the teacher at all; `--set teacher=false` for short",
     "teacher.schedule": "joint: with the student; pretrain: first alone, then joint; freeze: first alone, then fixed",
     "teacher.weight": "weight of the reconstruction, Eq. 10",
@@ -121,9 +131,12 @@ MEANING = {
     "appearance.learning_rate": "of Adam",
     "sampling.pairs": "look and place of different scans, of one, at random, or the real scan",
     "sampling.displacement": "voxels, standard deviation of random displacements (pairs=random)",
+    "sampling.label_warp": "linear one-hot with arg-max, or nearest voxel",
+    "sampling.atlas": "the atlas is one of the scans that places and looks are learnt from",
     "sampling.factor": "intensities are multiplied by 1 plus or minus this at most (pairs=random)",
     "joint.semantic": "weight of the overlap of structures in the registration's loss",
     "joint.inverse": "weight of how far both directions are from inverse fields",
+    "joint.inverse_by": "composition of both fields; warping: minus the field warped by itself, as the code",
     "joint.mix": "weight of the consistency of mixed scans in the segmenter's loss",
     "joint.beta": "both parameters of the Beta distribution of style and shape",
     "groupwise.simulated": "draw simulated templates between the atlases (three atlases or more)",
@@ -267,7 +280,20 @@ def settings_tables() -> str:
             key for key in values[0] if name != names[0] and [v[key] for v in values] == [f.get(key) for f in full]
         ]
         parts.append(f"## {name}\n\n{_sections(typing.get_type_hints(module.Settings), values, alike)}")
+        if hasattr(module, "original"):
+            parts.append(_original(name, module, values))
     return "\n\n".join(parts)
+
+
+def _original(name: str, module: Any, values: Sequence[dict[str, Any]]) -> str:
+    """What the authors' own form of a method has otherwise."""
+    from soloatlas.settings import PRESETS, describe
+
+    own = [dict(describe(module.original(preset))) for preset in PRESETS]
+    keys = [key for key in values[0] if key != "form" and [v[key] for v in values] != [o[key] for o in own]]
+    rows = [[f"`{key}`", *(_value(o[key]) for o in own)] for key in keys]
+    title, given = f"### {name}, form=original", f"`form` {MEANING['form']}; with the latter:"
+    return f"{title}\n\n{given}\n\n{table(['setting', *PRESETS], rows)}\n\nAll others stay as they are."
 
 
 def _sections(hints: dict[str, Any], values: Sequence[dict[str, Any]], left_out: Sequence[str]) -> str:
@@ -276,6 +302,8 @@ def _sections(hints: dict[str, Any], values: Sequence[dict[str, Any]], left_out:
 
     parts = []
     for section, kind in hints.items():
+        if not is_dataclass(kind):
+            continue  # the form, which has a table of its own
         types = typing.get_type_hints(kind)
         keys = [k for k in values[0] if k.startswith(f"{section}.") and k not in left_out]
         rows = [
