@@ -115,6 +115,7 @@ MEANING = {
     "adversary.enabled": "train a discriminator; `--set adversary=false` for short",
     "adversary.weight": "weight of the adversarial term, Eq. 4",
     "adversary.form": "least-squares, or Eq. 4 as printed (behind a sigmoid)",
+    "adversary.learning_rate": "of the discriminator; 0: that of the generators",
     "adversary.channels": "filters of the discriminator",
     "cycle.enabled": "train the way back; `--set cycle=false` for short",
     "cycle.image": "lambda_1, weight of the image cycle, Eq. 7",

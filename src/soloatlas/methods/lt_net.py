@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
     from soloatlas.losses.cycle import Box
     from soloatlas.material import Material
-    from soloatlas.training import Session
+    from soloatlas.training import Rival, Session
 
 METHOD = Method(
     name="lt-net",
@@ -44,6 +44,7 @@ class Adversary:
     weight: float = 1.0
     form: Literal["least-squares", "printed"] = "least-squares"  # the printed form needs a bounded D
     channels: tuple[int, ...] = (64, 128, 256, 512)  # of the PatchGAN of Isola 2017; not in the paper
+    learning_rate: float = 0.0  # of the discriminator; 0: that of the generators
 
 
 @dataclass(frozen=True)
@@ -118,7 +119,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     """Train all networks together (Eq. 11) and return those a run keeps: ``registration`` and ``backward``."""
     from soloatlas.losses.cycle import class_boxes
     from soloatlas.registration import registration_weights
-    from soloatlas.training import Rival, Stage, fit, steps_of
+    from soloatlas.training import Stage, fit, steps_of
 
     r, cycle, adversary = settings.registration, settings.cycle, settings.adversary
     networks = {"registration": _generator(settings, session, "registration")}
@@ -153,10 +154,16 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
         amsgrad=r.amsgrad,
         # CycleGAN's betas where networks play against each other; rate and lambda_1 come from there too.
         betas=(0.5, 0.999),
-        rival=Rival({"discriminator": discriminator}, {"discriminator": 1.0}) if discriminator else None,
+        rival=_rival(discriminator, adversary) if discriminator else None,
     )
     fit(stage, session)
     return networks
+
+
+def _rival(discriminator: nn.Module, adversary: Adversary) -> Rival:
+    from soloatlas.training import Rival
+
+    return Rival({"discriminator": discriminator}, {"discriminator": 1.0}, adversary.learning_rate or None)
 
 
 def _generator(settings: Settings, session: Session, purpose: str) -> nn.Module:
