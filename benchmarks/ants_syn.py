@@ -18,15 +18,20 @@ from typing import Any
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
 
-def warp_labels(atlas: Path, labels: Path, scan: Path, target: Path) -> float:
-    """Register the atlas to the scan, write its labels on the scan's grid, return the seconds it took."""
+def warp_labels(
+    atlas: Path, labels: Path, scan: Path, target: Path, iterations: tuple[int, ...] = (40, 20, 0)
+) -> float:
+    """Register the atlas to the scan, write its labels on the scan's grid, return the seconds it took.
+
+    ``iterations`` of SyN, from coarse to fine.
+    """
     import ants
 
     start = time.perf_counter()
     # The only way to a seed: `registration` takes a random_seed and ignores it (ANTsPy 0.6.3).
     ants.config.set_ants_deterministic(on=False, seed_value=1)
     fixed, moving, moving_labels = (ants.image_read(str(path)) for path in (scan, atlas, labels))
-    found = ants.registration(fixed, moving, type_of_transform="SyN")
+    found = ants.registration(fixed, moving, type_of_transform="SyN", reg_iterations=iterations)
     warped = ants.apply_transforms(fixed, moving_labels, found["fwdtransforms"], interpolator="genericLabel")
     ants.image_write(warped, str(target))
     return time.perf_counter() - start

@@ -174,6 +174,7 @@ def blocks() -> dict[tuple[str, str], str]:
         ("README.md", "methods"): methods_table(),
         ("README.md", "results"): headline_results(),
         ("docs/reference/results.md", "results"): all_results(),
+        ("docs/reference/benchmarks.md", "benchmarks"): benchmarks(),
         ("docs/reference/settings.md", "settings"): settings_tables(),
         ("docs/reference/cli.md", "commands"): commands(),
         ("docs/reference/api.md", "api"): api(),
@@ -261,6 +262,54 @@ def _record(path: str, record: dict[str, Any]) -> str:
         f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
         + table(*cells({"measures": ["dice", "hd95_mm"], **record}))
     )
+
+
+# What a benchmark's target asks of each quantity.
+ASKED = {
+    "ratio": "at least {:g}x",
+    "cost": "at most {:g}x its time",
+    "memory_ratio": "at most {:g} of its memory",
+    "seconds": "at most {:g} s",
+    "process_gb": "at most {:g} GB",
+    "memory_gb": "at most {:g} GB above inputs",
+    "copies": "at most {:g} copies",
+}
+
+NONE_MEASURED = "Nothing is recorded yet: `results/benchmarks/` holds no file written by `make bench`."
+
+
+def benchmarks(root: Path | None = None) -> str:
+    """Every recorded benchmark, row by row."""
+    paths = sorted(((root or ROOT) / "results" / "benchmarks").glob("*.json"))
+    parts = [_benchmark(json.loads(path.read_text(encoding="utf-8"))) for path in paths]
+    return "\n\n".join(parts) if parts else NONE_MEASURED
+
+
+def _benchmark(record: dict[str, Any]) -> str:
+    rows = [
+        [f"{m['size']}, {m['device']}", part["name"], row["peer"] or "(ours alone)", *_measured(row), _asked(row)]
+        for m in record["measurements"]
+        for part in m["parts"]
+        for row in part["rows"]
+    ]
+    header = ["size, device", "what", "beside", "seconds", "times faster", "memory", "target"]
+    return f"### {record['id']}\n\n{record['what'].capitalize()}.\n\n{table(header, rows)}"
+
+
+def _measured(row: dict[str, Any]) -> list[str]:
+    """Seconds, speed with its quartiles and memory of a row; what was not measured is a dash."""
+    if not row["fits"]:
+        return ["does not fit", "-", "-"]
+    speed = "{:.2f} [{:.2f}, {:.2f}]".format(row["ratio"], *row["spread"]) if "ratio" in row else "-"
+    memory = f"{row['process_gb']:.2f} GB" if "process_gb" in row else _number(row.get("memory_ratio"), 2)
+    copies = f", {row['copies']:.1f} copies" if "copies" in row else ""
+    return [_number(row.get("seconds"), 3), speed, memory + copies]
+
+
+def _asked(row: dict[str, Any]) -> str:
+    verdict = {True: "met", False: "**missed**", None: "not measured"}[row["met"]]
+    asked = "; ".join(ASKED[quantity].format(limit) for quantity, limit in row["target"].items())
+    return f"{asked}: {verdict}" if asked else "-"
 
 
 def settings_tables() -> str:

@@ -32,6 +32,8 @@ NOT_RUN = {
     "make demo": "installs from the network; CI runs it",
     "make install": "installs from the network",
     "make test": "runs this test",
+    "make bench": "hours; tests/benchmarks",
+    "python benchmarks/run.py lncc warp --size small": "minutes; tests/benchmarks",
     "pip install --constraint constraints.txt torch": "network",
     'pip install --constraint constraints.txt ".[demo]"': "network",
     "soloatlas demo": "minutes; CI runs it",
@@ -249,6 +251,32 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
     assert "| hippocampus | ours | 40 | 100 | 2 | 0.827 | 1.44 |" in headline and "other" not in headline
     assert "| other | 0.800 | 2.00 | - | - | +0.000 |" in whole
     assert "| 0.799 | 3.21 | -0.100 [-0.200, -0.050] |" in whole
+
+
+def test_benchmark_tables_show_what_the_records_hold(tmp_path):
+    target = {"target": {"ratio": 3, "memory_ratio": 0.5}, "missed": ["ratio"], "met": False}
+    rows = [
+        {"peer": "", "fits": True, "seconds": 0.5, "process_gb": 0.71, "copies": 2.0, "target": {"copies": 4},
+         "missed": [], "met": True},
+        {"peer": "MONAI", "fits": True, "seconds": 1.2, "ratio": 2.4, "spread": [2.3, 2.51], "cost": 0.42,
+         "memory_ratio": 0.444, **target},
+        {"peer": "huge", "fits": False, "target": {"ratio": 3}, "missed": [], "met": None},
+        {"peer": "other", "fits": True, "seconds": 2.0, "ratio": 4.0, "spread": [4.0, 4.0], "target": {}, "missed": [],
+         "met": None},
+    ]  # fmt: skip
+    measured = {"device": "cpu", "size": "small", "parts": [{"name": "value", "rows": rows}]}
+    assert make_tables.benchmarks(tmp_path) == make_tables.NONE_MEASURED
+    folder = tmp_path / "results" / "benchmarks"
+    folder.mkdir(parents=True)
+    record = {"id": "lncc", "what": "local correlation", "measurements": [measured]}
+    (folder / "lncc.json").write_text(make_tables.json.dumps(record))
+    shown = make_tables.benchmarks(tmp_path)
+    assert "### lncc\n\nLocal correlation.\n" in shown
+    assert "| small, cpu | value | (ours alone) | 0.500 | - | 0.71 GB, 2.0 copies | at most 4 copies: met |" in shown
+    asked = "at least 3x; at most 0.5 of its memory: **missed**"
+    assert f"| MONAI | 1.200 | 2.40 [2.30, 2.51] | 0.44 | {asked} |" in shown
+    assert "| huge | does not fit | - | - | at least 3x: not measured |" in shown
+    assert "| other | 2.000 | 4.00 [4.00, 4.00] | - | - |" in shown
 
 
 @every_page

@@ -22,7 +22,7 @@ from soloatlas.errors import InputError, RunError
 def main() -> NoReturn:
     """Entry point of the ``soloatlas`` command: every expected ending is one line and an exit code."""
     # OpenMP threads that wait by spinning slow each other several times where another program shares the cores
-    # (benchmarks/cpu_settings.py). Read when torch is imported, which is later.
+    # (benchmarks/items/cpu_settings.py). Read when torch is imported, which is later.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         cli.main(standalone_mode=False)

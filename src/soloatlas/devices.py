@@ -38,7 +38,7 @@ def choose_device(name: str) -> torch.device:
 def keep_freed_memory() -> None:
     """Have glibc keep large freed blocks instead of returning them to the system.
 
-    Otherwise every volume-sized tensor is mapped and page-faulted anew (benchmarks/cpu_settings.py says what
+    Otherwise every volume-sized tensor is mapped and page-faulted anew (benchmarks/items/cpu_settings.py says what
     that costs). Elsewhere than on Linux with glibc nothing happens.
     """
     if not sys.platform.startswith("linux"):

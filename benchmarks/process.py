@@ -1,0 +1,147 @@
+"""What happens in a process of its own: making files, measuring one side's memory, timing all sides in turn.
+
+    python benchmarks/process.py TASK
+
+TASK is JSON: action (``files``, ``memory`` or ``times``), item, part, size, device, folder, room, answer; side (of
+``memory``) or without (of ``times``). The answer goes to the file ``answer``; ``{"fits": false}`` where memory did
+not suffice.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import json
+import resource
+import sys
+import time
+import warnings
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from harness import ALONE, Clocked, Part, Place, Run, differing, in_turn, load
+
+
+def main() -> None:
+    """Do one task and write its answer."""
+    from soloatlas.atomic import write_json
+    from soloatlas.devices import keep_freed_memory
+
+    task = json.loads(sys.argv[1])
+    warnings.simplefilter("ignore")  # of the peers: MONAI announces its defaults' changes
+    if task["device"] == "cpu":
+        _limit(task["room"])
+        if not task.get("side"):  # as the command does; memory kept in store is not counted against a peer
+            keep_freed_memory()
+    try:
+        answer = ACTIONS[task["action"]](*_part(task), task)
+    except Exception as error:
+        if not out_of_memory(error):
+            raise
+        answer = {"fits": False}
+    write_json(task["answer"], answer)
+
+
+def _part(task: dict[str, Any]) -> tuple[Part, Place]:
+    part = next(p for p in load(task["item"]).parts if p.name == task["part"])
+    shape = part.shapes[task["size"]]
+    return part, Place(task["size"], shape, task["device"], Path(task["folder"]))
+
+
+def _limit(room: float) -> None:
+    """Let an allocation beyond ``room`` bytes fail, before the system ends some process."""
+    with suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_DATA, (int(room), int(room)))
+
+
+def out_of_memory(error: BaseException) -> bool:
+    """Whether Python, numpy or torch (on CPU or GPU) found no memory."""
+    named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return named or "allocate memory" in str(error)
+
+
+def make_files(part: Part, place: Place, task: dict[str, Any]) -> dict[str, Any]:
+    """Write the part's input files."""
+    if part.files:
+        part.files(place)
+    return {"fits": True}
+
+
+def measure_memory(part: Part, place: Place, task: dict[str, Any]) -> dict[str, Any]:
+    """Peak memory of one side, in bytes; twice where that is cheap, since optimisers grow in their first step."""
+    case = part.build(place)
+    run, times = case.side(task["side"]), 2 if part.rounds[1] > 1 else 1
+    above, process = (_gpu_peak if place.device == "cuda" else _cpu_peak)(run, times)
+    return {"fits": True, "above": above, "process": process, "unit": case.unit, "peers": list(case.peers)}
+
+
+def _cpu_peak(run: Run, times: int) -> tuple[float, float]:
+    gc.collect()
+    with suppress(OSError, AttributeError):
+        ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building freed would be used again, unseen
+    before = _forget_peak()
+    for _ in range(times):
+        run()
+    return max(0.0, _peak() - before), _peak()
+
+
+def _forget_peak() -> float:
+    """Start the peak anew from the present memory, where Linux allows it; return where it stands, bytes."""
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+    return _peak()
+
+
+def _peak() -> float:
+    """Largest resident memory so far; of this program alone (ru_maxrss may hold that of the process before it)."""
+    with suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return 1024 * next(float(line.split()[1]) for line in lines if line.startswith("VmHWM"))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _gpu_peak(run: Run, times: int) -> tuple[float, float]:
+    import torch
+
+    before = torch.cuda.memory_allocated()
+    torch.cuda.reset_peak_memory_stats()
+    for _ in range(times):
+        run()
+    peak = torch.cuda.max_memory_allocated()
+    return peak - before, peak
+
+
+def measure_times(part: Part, place: Place, task: dict[str, Any]) -> dict[str, Any]:
+    """How far the results are apart; unless too far, the seconds of ours and of the peers not left out, in turn."""
+    case = part.build(place)
+    agreement = dict(case.agree())
+    if apart := differing(agreement):
+        return {"fits": True, "apart": apart}
+    sides = {name: case.side(name) for name in (ALONE, *case.peers) if name not in task["without"]}
+    if part.rounds[1] > 1:
+        for run in sides.values():  # nobody pays for what a first run sets up
+            run()
+    seconds = in_turn(sides, part.rounds, lambda run: _seconds(run, place.device))
+    return {"fits": True, "agreement": agreement, "seconds": seconds}
+
+
+def _seconds(run: Run, device: str) -> float:
+    _wait(device)
+    start = time.perf_counter()
+    result = run()
+    _wait(device)
+    return float(result) if isinstance(result, Clocked) else time.perf_counter() - start
+
+
+def _wait(device: str) -> None:
+    if device == "cuda":
+        import torch
+
+        torch.cuda.synchronize()
+
+
+ACTIONS = {"files": make_files, "memory": measure_memory, "times": measure_times}
+
+if __name__ == "__main__":
+    main()
