@@ -97,7 +97,14 @@ def preset(name: str) -> Settings:
         registration = replace(
             paper.registration, half_resolution=True, steps=1000, learning_rate=1e-3, schedule="cosine"
         )
-        return replace(paper, registration=registration, adversary=Adversary(channels=(32, 64, 128, 256)))
+        # With the printed weights the forward field stays at 0 (means are taken, not sums), or follows the
+        # discriminator to nowhere: on dev scans the similarity has to lead.
+        return replace(
+            paper,
+            registration=registration,
+            adversary=Adversary(weight=0.01, channels=(32, 64, 128, 256), learning_rate=1e-4),
+            cycle=Cycle(image=0.03, transformation=0.01, anatomy=0.01, difference=0.01),
+        )
     registration = replace(paper.registration, steps=8000, schedule="cosine")
     return replace(paper, registration=registration)
 
