@@ -50,7 +50,7 @@ MEANING = {
     "prepare.normalise": "how intensities are brought to [0, 1]",
     "prepare.percentiles": "of the body, become 0 and 1 (normalise=percentile)",
     "prepare.window": "ends that become 0 and 1, HU for CT (normalise=window)",
-    "registration.network": "registration network, by name",
+    "registration.network": "registration network, by name; os-medseg alone: syn, SyN's fields instead of a network's",
     "registration.channels": "encoder filters at 1/2, 1/4, 1/8, 1/16; the paper doubles (16, 32, 32, 32)",
     "registration.half_resolution": "decode the field at half resolution, then double it",
     "registration.integration_steps": "0: displacement; more: velocity, integrated by so many squarings",

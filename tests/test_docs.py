@@ -37,6 +37,8 @@ NOT_RUN = {
     "pip install --constraint constraints.txt torch": "network",
     'pip install --constraint constraints.txt ".[demo]"': "network",
     "soloatlas demo": "minutes; CI runs it",
+    "pip install --no-deps ./example_method": "tests/test_methods.py installs it",
+    "soloatlas train my-study --method voxelmorph-mi --output example-run": "not installed; tests/test_methods.py",
     "soloatlas compare my-study --methods all --minutes 6 --output comparison": "hours; tests/test_comparison.py",
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
     "soloatlas reproduce os-medseg:table-1 --cohort brain_malf --budget 8 --jobs 2": "hours, and a cohort",

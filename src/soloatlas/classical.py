@@ -1,19 +1,22 @@
-"""Classical registration of files, no learning: ANTs and greedy carry the atlas's labels to a scan.
+"""Classical registration, no learning: ANTs and greedy carry the atlas's labels to a scan.
 
-The scans are registered as they are, on their own grids: nothing is prepared. One thread and a fixed seed for
-each scan, so that the same input gives the same labels; scans run side by side instead.
+The scans are registered as they are, on their own grids: nothing is prepared; `ants_field` alone works on prepared
+images. One thread and a fixed seed for each scan, so that the same input gives the same labels; scans run side by side
+instead.
 """
 
 from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
 
+from soloatlas.atomic import write_array
 from soloatlas.data.files import set_itk_geometry
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError, RunError
@@ -78,36 +81,88 @@ def ants_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Ants, f
         InputError: ANTsPy is not installed.
         RunError: the registration failed.
     """
+    ants = _seeded_ants(settings)
+    fixed, moving, moving_labels = (_ants_image(volume) for volume in (scan, atlas, labels))
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            forward = _register(ants, fixed, moving, settings, folder)
+            warped = ants.apply_transforms(fixed, moving_labels, forward, interpolator=settings.labels)
+            whole = _whole_field(ants, fixed, moving, forward, folder) if field else None
+        except Exception as error:  # ANTs raises RuntimeError and ValueError from many places
+            raise RunError(f"{scan.path or 'scan'}: ANTs {settings.transform} failed: {error}") from error
+    return Transferred(warped.numpy().round().astype(labels.array.dtype), whole)
+
+
+def ants_field(
+    moving: np.ndarray, fixed: np.ndarray, spacing: Sequence[float], settings: Ants, name: str = "scan"
+) -> np.ndarray:
+    """Displacement (3, x, y, z) on the grid of ``fixed`` pointing into ``moving``, in voxels (affine part included).
+
+    Args:
+        moving, fixed: (x, y, z), prepared images on one grid.
+        spacing: of the grid, mm.
+        settings: see `Ants`.
+        name: of the fixed image, for messages.
+
+    Raises:
+        InputError: ANTsPy is not installed.
+        RunError: the registration failed.
+    """
+    ants = _seeded_ants(settings)
+    target, atlas = (
+        ants.from_numpy(np.ascontiguousarray(a, dtype=np.float32), spacing=list(spacing)) for a in (fixed, moving)
+    )
+    with tempfile.TemporaryDirectory() as folder:
+        try:
+            forward = _register(ants, target, atlas, settings, folder)
+            mm = _whole_field(ants, target, atlas, forward, folder)
+        except Exception as error:  # ANTs raises RuntimeError and ValueError from many places
+            raise RunError(f"{name}: ANTs {settings.transform} failed: {error}") from error
+    in_voxels: np.ndarray = np.moveaxis(mm / np.asarray(spacing), -1, 0)
+    return in_voxels
+
+
+def write_ants_field(
+    job: tuple[np.ndarray, Path], moving: np.ndarray, spacing: Sequence[float], settings: Ants
+) -> None:
+    """Write `ants_field` of a (scan, path) as float16: half a thousandth of a displacement of one voxel is nothing."""
+    scan, path = job
+    write_array(path, ants_field(moving, scan, spacing, settings, path.stem).astype(np.float16))
+
+
+def _seeded_ants(settings: Ants) -> Any:
+    """ANTsPy on one thread, its random numbers seeded."""
     os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read when ITK is loaded
     try:
         import ants
     except ImportError as error:
-        raise InputError("this method needs ANTsPy; pip install 'soloatlas[ants]'") from error
+        raise InputError("registration by ANTs needs ANTsPy; pip install 'soloatlas[ants]'") from error
     # The only way to a seed: `registration` takes a random_seed and ignores it (ANTsPy 0.6.3).
     ants.config.set_ants_deterministic(on=False, seed_value=settings.seed)
-    fixed, moving, moving_labels = (_ants_image(volume) for volume in (scan, atlas, labels))
-    with tempfile.TemporaryDirectory() as folder:
-        try:
-            found = ants.registration(
-                fixed,
-                moving,
-                type_of_transform=settings.transform,
-                outprefix=str(Path(folder) / "to_scan_"),
-                reg_iterations=settings.iterations,
-                syn_metric=settings.metric,
-                grad_step=settings.gradient_step,
-                flow_sigma=settings.flow_sigma,
-                total_sigma=settings.total_sigma,
-            )
-            forward = found["fwdtransforms"]
-            warped = ants.apply_transforms(fixed, moving_labels, forward, interpolator=settings.labels)
-            whole = None
-            if field:
-                composed = ants.apply_transforms(fixed, moving, forward, compose=str(Path(folder) / "whole_"))
-                whole = ants.image_read(composed).numpy()
-        except Exception as error:  # ANTs raises RuntimeError and ValueError from many places
-            raise RunError(f"{scan.path or 'scan'}: ANTs {settings.transform} failed: {error}") from error
-    return Transferred(warped.numpy().round().astype(labels.array.dtype), whole)
+    return ants
+
+
+def _register(ants: Any, fixed: Any, moving: Any, settings: Ants, folder: str) -> list[str]:
+    """Files of the transforms that carry the moving image to the fixed one."""
+    found: dict[str, list[str]] = ants.registration(
+        fixed,
+        moving,
+        type_of_transform=settings.transform,
+        outprefix=str(Path(folder) / "to_scan_"),
+        reg_iterations=settings.iterations,
+        syn_metric=settings.metric,
+        grad_step=settings.gradient_step,
+        flow_sigma=settings.flow_sigma,
+        total_sigma=settings.total_sigma,
+    )
+    return found["fwdtransforms"]
+
+
+def _whole_field(ants: Any, fixed: Any, moving: Any, forward: list[str], folder: str) -> np.ndarray:
+    """All transforms as one displacement on the fixed grid, (x, y, z, 3) mm in LPS+."""
+    composed = ants.apply_transforms(fixed, moving, forward, compose=str(Path(folder) / "whole_"))
+    array: np.ndarray = ants.image_read(composed).numpy()
+    return array
 
 
 def _ants_image(volume: Volume) -> Any:

@@ -158,6 +158,13 @@ def _study(
 @click.option("--save-probabilities", is_flag=True, help="Also one probability map per structure.")
 @click.option("--flip", is_flag=True, help="Average with the mirrored scan (sides must be declared).")
 @click.option("--largest-component", is_flag=True, help="Keep the largest piece of each structure.")
+@click.option(
+    "--refine",
+    type=int,
+    default=0,
+    metavar="N",
+    help="Improve each learnt field by N steps on the scan at hand, with --stage register. [default: 0, off]",
+)
 @click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
 @watched
 def segment(
@@ -169,13 +176,14 @@ def segment(
     save_probabilities: bool,
     flip: bool,
     largest_component: bool,
+    refine: int,
     device: str,
     progress: Any,
 ) -> None:
     """Segment scans (files or folders) with a finished RUN, each on its own grid."""
     from soloatlas import pipeline
 
-    wishes = (stage or "", save_fields, save_probabilities, flip, largest_component)
+    wishes = (stage or "", save_fields, save_probabilities, flip, largest_component, refine)
     pipeline.segment(run, inputs, output, *wishes, device=device, progress=progress)
     click.echo(f"segmentations: {output}\nvolumes: {output / 'volumes.csv'}")
 

@@ -105,14 +105,18 @@ def segment(
     save_probabilities: bool = False,
     flip: bool = False,
     largest_component: bool = False,
+    refine: int = 0,
     device: str = "auto",
     progress: Progress | None = None,
 ) -> Path:
-    """Segment scans with a finished run, each on its own grid; see `soloatlas.segmentation.segment_scans`."""
+    """Segment scans with a finished run, each on its own grid; see `soloatlas.segmentation.segment_scans`.
+
+    ``refine``: steps of gradient descent on each field that a network predicts, with stage ``register``.
+    """
     from soloatlas.runs import open_run
     from soloatlas.segmentation import Wishes, segment_scans
 
-    wishes = Wishes(stage, save_fields, save_probabilities, flip, largest_component)
+    wishes = Wishes(stage, save_fields, save_probabilities, flip, largest_component, refine)
     return segment_scans(open_run(run), [Path(p) for p in inputs], Path(output), wishes, device, progress)
 
 

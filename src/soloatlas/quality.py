@@ -20,13 +20,13 @@ Register = Callable[["Tensor", "Tensor"], "Tensor"]  # (moving, fixed) to the fi
 
 
 def describe_field(
-    material: Material, item: int, register: Register, reverse: Register | None = None
+    material: Material, item: int, field: Tensor, reverse: Register | None = None
 ) -> tuple[dict[str, float], dict[str, np.ndarray]]:
     """Measures of the field to one scan of the pool, and its pair as small arrays.
 
     Args:
         material: the prepared study; ``item`` one of its pool.
-        register: finds the field from the atlas to a scan.
+        field: (1, 3, x, y, z) on the scan's grid, pointing into the atlas, voxels.
         reverse: finds the field from the warped atlas back to the atlas, for methods that learn one.
 
     Returns:
@@ -42,7 +42,6 @@ def describe_field(
 
     with torch.inference_mode():
         scan = material.scans([item])
-        field = register(material.atlas, scan)
         warped = fields.warp(material.atlas, field)
         mm = field * torch.tensor(material.spacing, device=field.device).view(1, 3, 1, 1, 1)
         row = {

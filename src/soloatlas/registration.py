@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
 import torch
 from torch import Tensor, nn
@@ -120,13 +121,28 @@ def learn_registration(
 
 
 @torch.inference_mode()
+def predict(network: nn.Module, atlas: Tensor, scan: Tensor, precision: str = "auto") -> RegistrationOutput:
+    """What the network puts out for a pair of images, each (1, 1, x, y, z)."""
+    with autocast(scan.device, choose_precision(precision, scan.device)):
+        output: RegistrationOutput = network(atlas, scan)
+    return output
+
+
+@torch.inference_mode()
 def predict_field(
     network: nn.Module, atlas: Tensor, scan: Tensor, settings: Registration, precision: str = "auto"
 ) -> Tensor:
     """Field (1, 3, x, y, z) on the grid of ``scan`` pointing into ``atlas``, voxels, float32."""
-    with autocast(scan.device, choose_precision(precision, scan.device)):
-        output = network(atlas, scan)
-    return field_of(output, settings)
+    return field_of(predict(network, atlas, scan, precision), settings)
+
+
+def trained_network(
+    settings: Registration, load: Callable[[str], dict[str, Tensor]], session: Session, name: str = "registration"
+) -> nn.Module:
+    """A run's network ``name`` with the weights that ``load`` gives by name, ready to predict."""
+    network = registration_network(settings, session.seed, session.device, name)
+    network.load_state_dict(load(name))
+    return network.eval()
 
 
 def registrar(
@@ -134,18 +150,22 @@ def registrar(
     load: Callable[[str], dict[str, Tensor]],
     session: Session,
     name: str = "registration",
+    spacing: Sequence[float] = (1.0, 1.0, 1.0),
 ) -> Callable[[Tensor, Tensor], Tensor]:
-    """A run's registration network, ready to use: (atlas, prepared scan) to the field (1, 3, x, y, z).
+    """A run's registration network, or SyN, ready to use: (atlas, prepared scan) to the field (1, 3, x, y, z).
 
     Args:
         settings: of a method with a ``registration``.
         load: gives stored weights by name.
         session: device and seed.
         name: of the network.
+        spacing: of the working grid, mm; only SyN looks at it.
     """
-    network = registration_network(settings.registration, session.seed, session.device, name)
-    network.load_state_dict(load(name))
-    network.eval()
+    if not settings.registration.learnt:
+        from soloatlas.syn_fields import syn_field
+
+        return partial(syn_field, spacing=spacing)
+    network = trained_network(settings.registration, load, session, name)
 
     def register(moving: Tensor, fixed: Tensor) -> Tensor:
         return predict_field(network, moving, fixed, settings.registration, settings.loop.precision)
@@ -176,3 +196,28 @@ class PoolFields:
         """Field (1, 3, x, y, z) of one scan of the pool, float32, outside any gradient."""
         field = self.kept[item].float() if self.kept is not None else self._compute(item)
         return field.clone() if field.is_inference() else field
+
+
+class FieldsOfPool(Protocol):
+    """The fields of the pool, whoever found them."""
+
+    def __getitem__(self, item: int) -> Tensor:
+        """Field (1, 3, x, y, z) of one scan of the pool, voxels, float32."""
+
+
+def learn_fields(
+    material: Material, settings: Any, session: Session, share: float = 1.0
+) -> tuple[dict[str, nn.Module], FieldsOfPool]:
+    """The network that registers the atlas to the pool, by name, and its fields; with ``network=syn`` no network.
+
+    Args:
+        settings: of a method with a ``registration``.
+        share: see `Stage`.
+    """
+    if not settings.registration.learnt:
+        from soloatlas.syn_fields import SynFields
+
+        return {}, SynFields(material, session)
+    network = learn_registration(material, settings.registration, session, share=share)
+    fields_found = PoolFields(network, material, settings.registration, settings.loop.precision, room=4e9)
+    return {"registration": network}, fields_found

@@ -76,7 +76,7 @@ def _processor() -> str:
 
 def versions() -> dict[str, str]:
     """Versions of the program and of what it computes with."""
-    names = ("soloatlas", "torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK")
+    names = ("soloatlas", "torch", "monai", "numpy", "scipy", "nibabel", "SimpleITK", "antspyx", "picsl-greedy")
     found = {}
     for name in names:
         try:

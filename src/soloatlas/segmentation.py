@@ -50,6 +50,7 @@ class Wishes:
         probabilities: also write each structure's probability.
         flip: average with the mirrored scan (every side must be declared).
         largest_component: keep the largest piece of each structure.
+        refine: steps of gradient descent on each predicted field (stage ``register`` of a learnt registration).
     """
 
     stage: str = ""
@@ -57,6 +58,7 @@ class Wishes:
     probabilities: bool = False
     flip: bool = False
     largest_component: bool = False
+    refine: int = 0
 
 
 def segment_scans(
@@ -137,6 +139,8 @@ def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> No
     needs_fields = wishes.stage == "register" or wishes.fields
     if needs_fields and "register" not in stages:
         raise InputError(f"{run.folder}: {run.record['method']} does not register; leave out --stage and fields")
+    if wishes.refine:
+        _refuse_refining(run, wishes)
     if wishes.flip:
         sided = {c for pair in run.table.pairs for c in pair}
         named = [n for c, n in enumerate(run.table.names) if c not in sided and _says_side(n)]
@@ -149,6 +153,17 @@ def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> No
     clash = [path for path in scans if (output / written_name(path)).resolve() in inputs]
     if clash:
         raise InputError(f"--output {output}: would overwrite the input {clash[0]}; choose another folder")
+
+
+def _refuse_refining(run: Run, wishes: Wishes) -> None:
+    """Only a field that a network predicts for the labels to follow can be refined."""
+    if wishes.refine < 0:
+        raise InputError(f"--refine {wishes.refine}: the number of steps must be at least 0")
+    registration = getattr(run.settings, "registration", None)
+    if registration is None or not registration.learnt:
+        raise InputError(f"{run.folder}: {run.record['method']} has learnt no registration; leave out --refine")
+    if wishes.stage != "register":
+        raise InputError(f"--refine {wishes.refine}: the student follows no field; add --stage register")
 
 
 def _says_side(name: str) -> bool:
@@ -169,10 +184,14 @@ class Worker:
             return load_weights(run.folder, name)
 
         self.register = self.student = None
-        if wishes.stage == "register" or wishes.fields:
+        if wishes.refine:
+            from soloatlas.refinement import refining_registrar
+
+            self.register = refining_registrar(run.settings, load, self.session, wishes.refine)
+        elif wishes.stage == "register" or wishes.fields:
             from soloatlas.registration import registrar
 
-            self.register = registrar(run.settings, load, self.session)
+            self.register = registrar(run.settings, load, self.session, spacing=run.working.spacing)
         if wishes.stage == "student":
             from soloatlas.segmenter import segmenter
 

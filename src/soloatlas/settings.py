@@ -73,7 +73,7 @@ class Augment:
 class Registration:
     """Atlas-to-scan registration by a network (OS-MedSeg III-A, Eqs. 2, 5-9)."""
 
-    network: str = "siamese"  # any name of networks.choice.REGISTRATION_NETWORKS
+    network: str = "siamese"  # any name of networks.choice.REGISTRATION_NETWORKS; or syn, in os-medseg
     channels: tuple[int, ...] = (32, 64, 64, 64)  # "doubled"; (16, 32, 32, 32) is undoubled
     half_resolution: bool = False  # decode the field at half the resolution: 4x cheaper
     integration_steps: int = 0  # > 0: the output is a velocity, the field diffeomorphic
@@ -92,6 +92,11 @@ class Registration:
     learning_rate: float = 1e-4
     schedule: Schedule = "constant"
     amsgrad: bool = False  # the variant of Adam of TransMorph's code
+
+    @property
+    def learnt(self) -> bool:
+        """Whether a network is trained; ``syn`` registers each scan by itself."""
+        return self.network != "syn"
 
 
 @dataclass(frozen=True)

@@ -35,9 +35,9 @@ from soloatlas.runs import (
 from soloatlas.settings import to_dict
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
-    from torch import nn
+    from torch import Tensor, nn
 
     from soloatlas.data.check import Finding
     from soloatlas.material import Material
@@ -178,19 +178,18 @@ class TrainingRun:
     def _measure_fields(self, material: Material, session: Session) -> None:
         """Write fields.csv (folding, SDlogJ, similarity) and samples.npz (pairs for the report)."""
         from soloatlas.quality import describe_field
-        from soloatlas.registration import registrar
 
-        if "registration" not in self.networks:
-            return
         states = {name: net.state_dict() for name, net in self.networks.items()}
-        register = registrar(self.settings, states.__getitem__, session)
+        field_to = self._fields_of_pool(states, material, session)
+        if field_to is None:
+            return
         reverse = None
         if hasattr(self.method, "reverser"):
             reverse = self.method.reverser(self.settings, states.__getitem__, session)
         rows: list[dict[str, Any]] = []
         samples: dict[str, np.ndarray] = {}
         for i, name in enumerate(material.names):
-            row, pair = describe_field(material, i, register, reverse)
+            row, pair = describe_field(material, i, field_to(i), reverse)
             rows.append({"scan": name, **row})
             if i < SAMPLES:
                 samples |= {f"{kind}_{i}": array for kind, array in pair.items()}
@@ -200,6 +199,22 @@ class TrainingRun:
             writer.writerows(rows)
         with replacing(self.folder / "samples.npz") as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **samples)
+
+    def _fields_of_pool(
+        self, states: dict[str, Any], material: Material, session: Session
+    ) -> Callable[[int], Tensor] | None:
+        """What gives the field to a scan of the pool by its number; None where the method has no fields."""
+        if "registration" in states:
+            from soloatlas.registration import registrar
+
+            register = registrar(self.settings, states.__getitem__, session)
+            return lambda item: register(material.atlas, material.scans([item]))
+        registration = getattr(self.settings, "registration", None)
+        if registration is not None and not registration.learnt:
+            from soloatlas.syn_fields import SynFields
+
+            return SynFields(material, session).__getitem__  # training has made them
+        return None
 
     def finish(self) -> None:
         """Store the atlas, its ceiling and the record; from here the folder is a finished run."""

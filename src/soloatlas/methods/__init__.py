@@ -83,8 +83,11 @@ def settings_of(method: ModuleType, preset: str, changes: Iterable[str] = ()) ->
     return override(method.original(preset), changes)
 
 
-def check_settings(settings: Any) -> None:
+def check_settings(settings: Any, syn: bool = False) -> None:
     """Refuse values that no method can work with, in the parts that ``settings`` has.
+
+    Args:
+        syn: whether the method can do with SyN's fields instead of a network's (``registration.network=syn``).
 
     Raises:
         InputError: naming the setting and what it may be.
@@ -95,6 +98,8 @@ def check_settings(settings: Any) -> None:
         _check_student(settings.student)
     if hasattr(settings, "registration"):
         counts["registration.batch"] = settings.registration.batch
+        if not (settings.registration.learnt or syn):
+            raise InputError("registration.network=syn: this method trains a network; os-medseg takes SyN's fields")
         if len(settings.registration.channels) != 4:
             raise InputError("registration.channels takes four widths")
     low = [name for name, count in counts.items() if count < 1]

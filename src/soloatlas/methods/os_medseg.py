@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from soloatlas.material import Material
-    from soloatlas.registration import PoolFields
+    from soloatlas.registration import FieldsOfPool
     from soloatlas.segmenter import Pairs
     from soloatlas.training import Session
 
@@ -113,7 +113,7 @@ def validate(settings: Settings) -> None:
         InputError: naming the setting and what it may be.
     """
     s, h, teacher = settings.student, settings.hint, settings.teacher
-    check_settings(settings)
+    check_settings(settings, syn=True)
     trained_beside(s, "os-medseg", ("residual",))
     if not 0 <= h.levels <= 5:
         raise InputError(f"hint.levels={h.levels}: a network has levels 1 to 5; 0 leaves the hint out")
@@ -124,18 +124,19 @@ def validate(settings: Settings) -> None:
 
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
-    """Run the stages and return the networks that a run keeps: ``registration`` and ``student``."""
-    from soloatlas.registration import PoolFields, learn_registration
+    """Run the stages and return the networks that a run keeps: ``registration`` (unless SyN's fields serve) and
+    ``student``.
+    """
+    from soloatlas.registration import learn_fields
 
-    registration = learn_registration(material, settings.registration, session, share=0.25)
-    fields = PoolFields(registration, material, settings.registration, settings.loop.precision, room=4e9)
+    networks, fields = learn_fields(material, settings, session, share=0.25)
     student, teacher = build_student(settings, material.class_count, session), None
     if settings.teacher.enabled:
         teacher = build_teacher(settings, session)
         if settings.teacher.schedule != "joint":
             learn_reconstruction(teacher, material, settings, session)
     distil(student, teacher, material, fields, settings, session)
-    return {"registration": registration, "student": student}
+    return {**networks, "student": student}
 
 
 def build_student(settings: Settings, classes: int, session: Session) -> nn.Module:
@@ -172,7 +173,7 @@ def distil(
     student: nn.Module,
     teacher: nn.Module | None,
     material: Material,
-    fields: PoolFields,
+    fields: FieldsOfPool,
     settings: Settings,
     session: Session,
 ) -> None:
@@ -204,7 +205,7 @@ def distil(
     )
 
 
-def training_pairs(material: Material, fields: PoolFields, settings: Settings, seed: int) -> Pairs:
+def training_pairs(material: Material, fields: FieldsOfPool, settings: Settings, seed: int) -> Pairs:
     """What a step sees: inputs of the student, its class maps, and the teacher's real scans.
 
     Scan, synthetic image and labels of a pair undergo the same spatial change; the intensity change is the
@@ -216,7 +217,7 @@ def training_pairs(material: Material, fields: PoolFields, settings: Settings, s
 
 
 def _one_pair(
-    visit: int, item: int, material: Material, fields: PoolFields, settings: Settings, seed: int
+    visit: int, item: int, material: Material, fields: FieldsOfPool, settings: Settings, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     from soloatlas.randomness import generator
     from soloatlas.segmenter import intensity_change, spatial_change

@@ -16,7 +16,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from soloatlas.atomic import replacing, write_json
+from soloatlas.atomic import write_array, write_json
 from soloatlas.data.files import file_sha256, read_labels, read_volume, scan_name
 from soloatlas.data.labels import LabelTable, label_table, read_label_names
 from soloatlas.data.study import Study
@@ -175,9 +175,9 @@ def save_prepared(folder: Path, study: PreparedStudy) -> None:
     (folder / "prepared.json").unlink(missing_ok=True)
     scans = []
     for number, prepared in enumerate((study.atlas, *study.scans)):
-        _save_array(folder / f"image-{number:04d}.npy", prepared.image.astype(np.float16))
+        write_array(folder / f"image-{number:04d}.npy", prepared.image.astype(np.float16))
         scans.append({"name": prepared.name, **_to_json(prepared)})
-    _save_array(folder / "atlas_labels.npy", study.atlas_labels)
+    write_array(folder / "atlas_labels.npy", study.atlas_labels)
     content = {
         "version": PREPARE_VERSION,
         "working": grid_to_json(study.working),
@@ -324,7 +324,7 @@ def _prepare_one(job: _Job) -> Prepared:
     atlas, labels, working = _atlases[key]
     prepared = prepare_scan(read_volume(job.scan), atlas, working, job.settings, labels, scan_name(job.scan))
     if job.kept is not None:
-        _save_array(job.kept.with_suffix(".npy"), prepared.image.astype(np.float16))
+        write_array(job.kept.with_suffix(".npy"), prepared.image.astype(np.float16))
         write_json(job.kept.with_suffix(".json"), _to_json(prepared))  # last: with it, the entry is complete
     return prepared
 
@@ -353,11 +353,6 @@ def _from_json(content: dict[str, Any], name: str, image: Path) -> Prepared:
     placement = Placement.from_json(content["placement"])
     array = np.load(image, allow_pickle=False).astype(np.float32)
     return Prepared(name, array, placement, float(content["score"]), bool(content["aligned"]))
-
-
-def _save_array(path: Path, array: np.ndarray) -> None:
-    with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
 
 
 def finite(volume: Volume) -> Volume:

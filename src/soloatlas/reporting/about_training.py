@@ -70,7 +70,7 @@ def fields(contents: Contents) -> Section:
             table.append(_summary(f"{title} before", unit, rows, BEFORE[key], digits, large_is_bad))
         table.append(_summary(f"{title} after" if before else title, unit, rows, key, digits, large_is_bad))
     blocks: list[Block] = [_strips(panels, len(rows)), _fields_table(table, len(rows)), _worst(rows)]
-    lead = "How the registration network deforms the atlas into each scan of the pool, on the working grid."
+    lead = "How the registration deforms the atlas into each scan of the pool, on the working grid."
     return Section("fields", "Fields", lead, blocks)
 
 

@@ -162,6 +162,8 @@ def _read_evaluation(folder: Path) -> Evaluation:
         raise InputError(f"{path}: damaged; run soloatlas evaluate again") from error
     segmentation = _read_segmentation(Path(result.get("predictions", "")))
     name = STAGE_NAMES.get(segmentation.get("stage", ""), folder.name or str(folder))
+    if steps := segmentation.get("refine"):
+        name += f", refined by {steps} steps"
     return Evaluation(name, folder, result, segmentation)
 
 

@@ -112,11 +112,7 @@ def preset_in_words(contents: Contents) -> str:
     """What the preset shrinks or adds, compared with the paper's recipe."""
     setting = contents.setting
     outside = "" if setting("form") == "original" else " (not in the paper)"
-    parts = [_form(setting), _filters(setting), *_steps(setting)]
-    if setting("registration.half_resolution"):
-        parts.append("the registration network decodes its field at half resolution")
-    if setting("registration.integration_steps"):
-        parts.append("the registration network gives a velocity, which is integrated to a diffeomorphic field")
+    parts = [_form(setting), *_registration(setting), *_steps(setting, "student", 200)]
     if setting("synthesis.pairs") == "real":
         parts.append("the student sees real scans with the warped labels (RI+SL)")
     if setting("synthesis.appearance") == "histogram":
@@ -136,6 +132,18 @@ def _form(setting: Any) -> str:
     return "networks, losses and sampling are those of the method's own authors (form=original), not those of Table I"
 
 
+def _registration(setting: Any) -> list[str]:
+    """Where the fields come from: the network's width and training, or SyN."""
+    if setting("registration.network") == "syn":
+        return ["the fields are SyN's: no registration network is trained"]
+    parts = [_filters(setting), *_steps(setting, "registration", 500)]
+    if setting("registration.half_resolution"):
+        parts.append("the registration network decodes its field at half resolution")
+    if setting("registration.integration_steps"):
+        parts.append("the registration network gives a velocity, which is integrated to a diffeomorphic field")
+    return parts
+
+
 def _filters(setting: Any) -> str:
     channels = setting("registration.channels")
     if not channels:
@@ -146,14 +154,10 @@ def _filters(setting: Any) -> str:
     return f"registration filters {shown}"
 
 
-def _steps(setting: Any) -> list[str]:
-    """How long each stage trains, beside the passes over the pool that it would take by default."""
-    said = []
-    for part, name, paper in (("registration", "registration", 500), ("student", "student", 200)):
-        steps, epochs = setting(f"{part}.steps"), setting(f"{part}.epochs")
-        if steps:
-            beside = "" if setting("form") == "original" else f" (the paper: {paper} passes over the pool)"
-            said.append(f"{steps} optimiser steps for the {name}{beside}")
-        elif epochs:
-            said.append(f"{epochs} passes over the pool for the {name}")
-    return said
+def _steps(setting: Any, part: str, paper: int) -> list[str]:
+    """How long a part trains, beside the passes over the pool that it would take by default."""
+    steps, epochs = setting(f"{part}.steps"), setting(f"{part}.epochs")
+    if steps:
+        beside = "" if setting("form") == "original" else f" (the paper: {paper} passes over the pool)"
+        return [f"{steps} optimiser steps for the {part}{beside}"]
+    return [f"{epochs} passes over the pool for the {part}"] if epochs else []
