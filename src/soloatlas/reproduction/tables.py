@@ -198,4 +198,4 @@ TABLES["lt-net:table-4"] = replace(
     unite_sides=True,
     rows=tuple(replace(row, published=cells(CANDI_CELLS[row.name])) for row in TABLES["lt-net:table-5"].rows),
 )
-TABLES |= CURVES
+TABLES = dict(sorted({**TABLES, **CURVES}.items()))
