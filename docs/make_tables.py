@@ -117,6 +117,8 @@ MEANING = {
     "adversary.form": "least-squares, or Eq. 4 as printed (behind a sigmoid)",
     "adversary.learning_rate": "of the discriminator; 0: that of the generators",
     "adversary.channels": "filters of the discriminator",
+    "adversary.appearance": "none, or histogram: what the discriminator sees of the atlas takes the scan's contrast",
+    "adversary.noise": "SD of the noise on all that the discriminator sees; scans lie in 0 to 1",
     "cycle.enabled": "train the way back; `--set cycle=false` for short",
     "cycle.image": "lambda_1, weight of the image cycle, Eq. 7",
     "cycle.transformation": "lambda_2, weight of the transformation's consistency, Eq. 8",

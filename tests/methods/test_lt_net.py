@@ -140,11 +140,43 @@ def test_presets_say_what_they_are():
     assert all(lt_net.preset(name).adversary.enabled and lt_net.preset(name).cycle.enabled for name in PRESETS)
 
 
-@pytest.mark.parametrize("change", ["adversary.channels=[8]", "registration.channels=[8]"])
-def test_settings_that_cannot_be_trained_are_refused_up_front(change):
-    with pytest.raises(InputError, match="four widths"):
+def test_the_discriminator_can_be_kept_from_judging_by_contrast(material):
+    forward = torch.zeros(2, 3, *material.shape)
+    forward[:, 0] = 1.0
+    scans = torch.cat([material.atlas**2, material.atlas * 0.5])
+    warped = fields.warp(material.atlas.expand_as(scans), forward)
+    plain = lt_net.shown_atlas(material.atlas, scans, forward, warped, lt_net.Adversary())
+    shown = lt_net.shown_atlas(material.atlas, scans, forward, warped, lt_net.Adversary(appearance="histogram"))
+    assert plain is warped
+    # These scans are the atlas under another contrast: matched and warped, it is each of them, moved.
+    assert (shown - fields.warp(scans, forward)).abs().mean() < 0.002
+    assert (plain - fields.warp(scans, forward)).abs().mean() > 0.1
+
+
+def test_noise_hides_grain_from_the_discriminator_and_is_the_same_in_a_resumed_run(material, settings, session):
+    played, _, _ = turns(material, override(settings, ["adversary.noise=0.1"]), session)
+    again, _, _ = turns(material, override(settings, ["adversary.noise=0.1"]), session)
+    drawn = []
+    for one in (played, again):
+        torch.manual_seed(1)
+        drawn.append(next(one)["D(real)"])
+    assert drawn[0] == drawn[1]
+    images = torch.full((1, 1, 32, 32, 32), 0.5)
+    assert lt_net.with_noise(images, 0.0) is images
+    spread = (lt_net.with_noise(images, 0.2) - images).std()
+    assert 0.19 < spread < 0.21
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("adversary.channels=[8]", "four widths"),
+        ("registration.channels=[8]", "four widths"),
+        ("cycle.warm_up=2", "share of the steps"),
+        ("adversary.noise=-0.1", "0 or more"),
+        ("registration.batch=0", "at least 1"),
+    ],
+)
+def test_settings_that_cannot_be_trained_are_refused_up_front(change, said):
+    with pytest.raises(InputError, match=said):
         lt_net.validate(override(lt_net.preset("quick"), [change]))
-    with pytest.raises(InputError, match="share of the steps"):
-        lt_net.validate(override(lt_net.preset("quick"), ["cycle.warm_up=2"]))
-    with pytest.raises(InputError, match="at least 1"):
-        lt_net.validate(override(lt_net.preset("quick"), ["registration.batch=0"]))

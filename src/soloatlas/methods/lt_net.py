@@ -45,6 +45,8 @@ class Adversary:
     form: Literal["least-squares", "printed"] = "least-squares"  # the printed form needs a bounded D
     channels: tuple[int, ...] = (64, 128, 256, 512)  # of the PatchGAN of Isola 2017; not in the paper
     learning_rate: float = 0.0  # of the discriminator; 0: that of the generators
+    appearance: Literal["none", "histogram"] = "none"  # what D sees of the atlas takes the scan's intensities
+    noise: float = 0.0  # SD of what is added to all that D sees (instance noise, Soenderby 2017); scans are in [0, 1]
 
 
 @dataclass(frozen=True)
@@ -120,6 +122,8 @@ def validate(settings: Settings) -> None:
         raise InputError("adversary.channels takes four widths")
     if not 0 <= settings.cycle.warm_up <= 1:
         raise InputError(f"cycle.warm_up={settings.cycle.warm_up}: a share of the steps, 0 to 1")
+    if settings.adversary.noise < 0:
+        raise InputError(f"adversary.noise={settings.adversary.noise:g}: a standard deviation, 0 or more")
 
 
 def train(material: Material, settings: Settings, session: Session) -> dict[str, nn.Module]:
@@ -214,20 +218,44 @@ def play(
     forward = field_of(output, settings.registration)
     warped = fields.warp(atlas, forward)  # Eq. 1
     if discriminator is not None:
-        of_real, of_warped = discriminator(scans), discriminator(warped.detach())
+        shown = shown_atlas(material.atlas, scans, forward, warped, settings.adversary)
+        noise = settings.adversary.noise
+        of_real, of_warped = discriminator(with_noise(scans, noise)), discriminator(with_noise(shown.detach(), noise))
         yield {
             "discriminator": discriminator_loss(of_real, of_warped, form),
             **verdicts(of_real, of_warped, form),
         }
     terms = registration_terms(material.atlas, scans, output, settings.registration)
     if discriminator is not None:
-        terms["adversarial"] = generator_loss(discriminator(warped), form)
+        terms["adversarial"] = generator_loss(discriminator(with_noise(shown, noise)), form)
     if "backward" in networks:
         there = (warped, forward) if pulled else (warped.detach(), forward.detach())
         back, more = cycle_terms(material, boxes, networks["backward"], *there, settings)
         terms["smoothness"] = terms["smoothness"] + back
         terms |= more
     yield terms
+
+
+def shown_atlas(atlas: Tensor, scans: Tensor, forward: Tensor, warped: Tensor, adversary: Adversary) -> Tensor:
+    """What the discriminator sees of the atlas: warped, and with the contrast of each scan where that is asked for.
+
+    A field cannot change contrast: a discriminator that sees a difference there has nothing to teach.
+    """
+    import torch
+
+    from soloatlas import fields
+    from soloatlas.synthesis import match_histogram
+
+    if adversary.appearance == "none":
+        return warped
+    return fields.warp(torch.cat([match_histogram(atlas, scan[None]) for scan in scans]), forward)
+
+
+def with_noise(images: Tensor, noise: float) -> Tensor:
+    """Images with white noise of this standard deviation, which hides grain and interpolation from a discriminator."""
+    import torch
+
+    return images + noise * torch.randn_like(images) if noise else images
 
 
 def cycle_terms(
