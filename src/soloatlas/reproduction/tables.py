@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from soloatlas.reproduction.curves import CURVES
+from soloatlas.reproduction.readings import READINGS
 from soloatlas.reproduction.rows import OURS, RANGE, Row, Table
 from soloatlas.reproduction.structures import CANDI_CELLS, CANDI_STRUCTURES, OASIS_CELLS, OASIS_STRUCTURES, cells
 
@@ -28,9 +29,6 @@ VOXELMORPH = Row(
     "VoxelMorph", ("adversary=false", "cycle=false"), "register", (0.760, 0.097, 0.617, 0.801), True, "lt-net"
 )
 LT_NET = _row("LT-Net", "lt-net", "register", 0.823, 0.025, 0.756, 0.842)
-
-# The paper's pairs: no augmentation, the atlas's own intensities.
-PLAIN = ("augment=false", "synthesis.appearance=none")
 
 TABLES: dict[str, Table] = {
     "os-medseg:table-1": Table(
@@ -62,29 +60,6 @@ TABLES: dict[str, Table] = {
         published_on="OASIS",
         reference=OURS.name,
         rows=(Row("Atlas labels warped", stage="register", published=(0.799, 3.214), headline=True), OURS),
-    ),
-    # Points where paper, figure and withdrawn code disagree: run on the dev scans to choose the defaults.
-    "os-medseg:readings": Table(
-        title="Readings of the paper, one setting apart",
-        source="ours",
-        method="os-medseg",
-        published_on="-",
-        reference="default",
-        rows=(
-            Row("default"),
-            Row("no teacher", ("teacher=false",)),
-            Row("teacher stopped at the hint", ("hint.stop_gradient=true",)),
-            Row("cosine at each voxel", ("hint.mode=voxel",)),
-            Row("hint weight 1, as in the paper", ("hint.weight=1.0",)),
-            Row("nearest label warp", ("synthesis.label_warp=nearest",)),
-            Row("atlas's own intensities", ("synthesis.appearance=none",)),
-            Row("teacher trained first", ("teacher.schedule=pretrain",)),
-            Row("teacher trained first, then frozen", ("teacher.schedule=freeze",)),
-            # What the teacher is for: closing the gap between synthetic and real scans. Here nothing else closes it.
-            Row("plain pairs", PLAIN),
-            Row("plain pairs, no teacher", (*PLAIN, "teacher=false")),
-            Row("plain pairs, hint weight 1", (*PLAIN, "hint.weight=1.0")),
-        ),
     ),
     "os-medseg:table-3": Table(
         title="Components of the model",
@@ -207,4 +182,4 @@ TABLES["lt-net:table-4"] = replace(
     unite_sides=True,
     rows=tuple(replace(row, published=cells(CANDI_CELLS[row.name])) for row in TABLES["lt-net:table-5"].rows),
 )
-TABLES = dict(sorted({**TABLES, **CURVES}.items()))
+TABLES = dict(sorted({**TABLES, **CURVES, **READINGS}.items()))

@@ -1,0 +1,72 @@
+"""What the papers leave open, one setting apart: run on the dev scans, to choose the defaults of ``quick``.
+
+Where paper, figure and withdrawn code disagree or say nothing, a row is a reading.
+"""
+
+from __future__ import annotations
+
+from soloatlas.reproduction.rows import RANGE, Row, Table
+
+# The paper's pairs: no augmentation, the atlas's own intensities.
+PLAIN = ("augment=false", "synthesis.appearance=none")
+
+# Rows of LT-Net: without its own terms, without the way back, and what the discriminator may not judge by.
+NO_ADVERSARY, NO_CYCLE = ("adversary=false",), ("cycle=false",)
+CONTRAST, GRAIN = ("adversary.appearance=histogram",), ("adversary.noise=0.1",)
+
+
+def _weights(image: float, other: float) -> tuple[str, ...]:
+    """Weights of the cycle: of Eq. 7, and of Eqs. 8 to 10."""
+    return (f"cycle.image={image}", *(f"cycle.{term}={other}" for term in ("transformation", "anatomy", "difference")))
+
+
+READINGS: dict[str, Table] = {
+    "os-medseg:readings": Table(
+        title="Readings of the paper, one setting apart",
+        source="ours",
+        method="os-medseg",
+        published_on="-",
+        reference="default",
+        rows=(
+            Row("default"),
+            Row("no teacher", ("teacher=false",)),
+            Row("teacher stopped at the hint", ("hint.stop_gradient=true",)),
+            Row("cosine at each voxel", ("hint.mode=voxel",)),
+            Row("hint weight 1, as in the paper", ("hint.weight=1.0",)),
+            Row("nearest label warp", ("synthesis.label_warp=nearest",)),
+            Row("atlas's own intensities", ("synthesis.appearance=none",)),
+            Row("teacher trained first", ("teacher.schedule=pretrain",)),
+            Row("teacher trained first, then frozen", ("teacher.schedule=freeze",)),
+            # What the teacher is for: closing the gap between synthetic and real scans. Here nothing else closes it.
+            Row("plain pairs", PLAIN),
+            Row("plain pairs, no teacher", (*PLAIN, "teacher=false")),
+            Row("plain pairs, hint weight 1", (*PLAIN, "hint.weight=1.0")),
+        ),
+    ),
+    "lt-net:readings": Table(
+        title="Readings of the paper, one setting apart",
+        source="ours",
+        method="lt-net",
+        published_on="-",
+        reference="VoxelMorph",
+        measures=RANGE,
+        rows=tuple(
+            Row(name, changes, "register")
+            for name, changes in (
+                ("VoxelMorph", (*NO_ADVERSARY, *NO_CYCLE)),
+                ("default", ()),
+                ("L_GAN of weight 1", (*NO_CYCLE, "adversary.weight=1.0")),
+                ("L_GAN", NO_CYCLE),
+                ("L_GAN, one contrast", (*NO_CYCLE, *CONTRAST)),
+                ("L_GAN, one contrast, noise", (*NO_CYCLE, *CONTRAST, *GRAIN)),
+                ("L_GAN of weight 0.1, one contrast, noise", (*NO_CYCLE, *CONTRAST, *GRAIN, "adversary.weight=0.1")),
+                ("cycle alone", NO_ADVERSARY),
+                ("cycle alone, printed weights", (*NO_ADVERSARY, *_weights(10.0, 3.0))),
+                ("cycle alone, a tenth of them", (*NO_ADVERSARY, *_weights(1.0, 0.3))),
+                ("cycle alone, a tenth, the way back first", (*NO_ADVERSARY, *_weights(1.0, 0.3), "cycle.warm_up=0.3")),
+                ("L_anatomy_cyc pooled over classes", ("cycle.average=pooled",)),
+                ("background as a class", ("cycle.background=true",)),
+            )
+        ),
+    ),
+}
