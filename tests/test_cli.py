@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -111,6 +112,21 @@ def test_segmentations_lie_on_the_grid_of_their_input(tiny, study, tmp_path):
     voxel = abs(np.linalg.det(made.affine[:3, :3])) / 1000
     for value, ml in volumes.items():
         assert ml == pytest.approx((made.get_fdata() == int(value)).sum() * voxel, abs=1e-3)
+
+
+def test_a_folder_gathers_what_one_run_segments_and_refuses_another(tiny, study, tmp_path):
+    first, second = study / "test/images/test_01.nii.gz", study / "test/images/test_02.nii.gz"
+    run("segment", tiny, first, "--output", tmp_path / "maps")
+    run("segment", tiny, second, "--output", tmp_path / "maps")
+    run("segment", tiny, first, "--output", tmp_path / "maps")
+    listed = json.loads((tmp_path / "maps/segment.json").read_text())["cases"]
+    assert sorted(case["case"] for case in listed) == ["test_01", "test_02"]
+    with (tmp_path / "maps/volumes.csv").open() as file:
+        rows = [(row["case"], row["label"]) for row in csv.DictReader(file)]
+    assert len(rows) == len(set(rows)) == 10
+    refused("segment", tiny, first, "--output", tmp_path / "maps", "--stage", "register", says="with stage student")
+    shutil.copytree(tiny, tmp_path / "other")
+    refused("segment", tmp_path / "other", first, "--output", tmp_path / "maps", says="choose another folder")
 
 
 def test_a_saved_field_warps_the_atlas_in_simpleitk_as_it_does_here(tiny, study, tmp_path):

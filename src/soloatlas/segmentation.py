@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -72,20 +73,24 @@ def segment_scans(
     """Segment each scan on its own grid: ``output/<file name>``, ``volumes.csv`` and ``segment.json``.
 
     Repeats the preparation of the training (alignment to the stored atlas included) and warns of a scan
-    that does not align.
+    that does not align. What the same run has segmented into that folder before stays, in the lists as well.
 
     Raises:
-        InputError: an input is missing or unreadable, or the wishes do not fit the method or its labels.
+        InputError: an input is missing or unreadable, the wishes do not fit the method or its labels, or the folder
+            holds segmentations by another run or with other wishes.
     """
     scans = find_scans(inputs)
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
+    before = _segmented_before(run, wishes, output)
     if hasattr(run.method, "transfer"):
         found = transfer_scans(run, scans, output, wishes, progress)
     elif hasattr(run.method, "group"):
         found = transfer_group(run, scans, output, wishes, progress)
     else:
         found = _with_networks(run, scans, output, wishes, device, progress)
+    made = {case["case"] for case, _ in found}
+    found = [(case, volumes) for case, volumes in before if case["case"] not in made] + found
     cases = [case for case, _ in found]
     rows = [[case["case"], *row] for case, volumes in found for row in volumes]
     with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
@@ -93,6 +98,25 @@ def segment_scans(
     record = {"run": str(run.folder.resolve()), **asdict(wishes), "cases": cases, "versions": versions()}
     write_json(output / "segment.json", record)
     return output
+
+
+def _segmented_before(run: Run, wishes: Wishes, output: Path) -> list[Case]:
+    """Scans that this run has segmented in the same way into this folder, as far as their maps are still there."""
+    if not (output / "segment.json").exists():
+        return []
+    record = json.loads((output / "segment.json").read_text(encoding="utf-8"))
+    if record["run"] != str(run.folder.resolve()):
+        raise InputError(f"--output {output}: holds segmentations by {record['run']}; choose another folder")
+    other = [name for name, value in asdict(wishes).items() if record.get(name) != value]
+    if other:
+        raise InputError(
+            f"--output {output}: holds segmentations with {other[0]} {record.get(other[0])}, not "
+            f"{getattr(wishes, other[0])}; choose another folder"
+        )
+    with (output / "volumes.csv").open(newline="") as file:
+        rows = list(csv.reader(file))[1:]
+    kept = [case for case in record["cases"] if (output / case["output"]).exists()]
+    return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
 
 
 def _with_networks(
