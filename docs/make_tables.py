@@ -176,6 +176,7 @@ def blocks() -> dict[tuple[str, str], str]:
         ("README.md", "methods"): methods_table(),
         ("README.md", "results"): headline_results(),
         ("docs/reference/results.md", "results"): all_results(),
+        ("docs/reference/claims.md", "claims"): claims(),
         ("docs/reference/benchmarks.md", "benchmarks"): benchmarks(),
         ("docs/reference/settings.md", "settings"): settings_tables(),
         ("docs/reference/cli.md", "commands"): commands(),
@@ -253,7 +254,7 @@ def all_results(root: Path | None = None) -> str:
 
 
 def _record(path: str, record: dict[str, Any]) -> str:
-    from soloatlas.reproduction.rendering import cells
+    from soloatlas.reproduction.rendering import cells, notebook_note
 
     every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
     return (
@@ -263,7 +264,16 @@ def _record(path: str, record: dict[str, Any]) -> str:
         f"of the paper on {record['published_on']}. Difference from: {record['reference']}, "
         f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
         + table(*cells({"measures": ["dice", "hd95_mm"], **record}))
+        + notebook_note(record)
     )
+
+
+def claims(root: Path | None = None) -> str:
+    """Each claim of the papers and what the recorded results say of it."""
+    from soloatlas.reproduction.verdict_tables import as_markdown
+    from soloatlas.reproduction.verdicts import read_records, verdicts
+
+    return as_markdown(verdicts(read_records((root or ROOT) / "results")))
 
 
 # What a benchmark's target asks of each quantity.

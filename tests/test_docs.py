@@ -41,6 +41,7 @@ NOT_RUN = {
     "soloatlas train my-study --method voxelmorph-mi --output example-run": "not installed; tests/test_methods.py",
     "soloatlas compare my-study --methods all --minutes 6 --output comparison": "hours; tests/test_comparison.py",
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
+    "soloatlas claims --cohort hippocampus": "needs records; tests/reproduction/test_claims.py",
     "soloatlas reproduce os-medseg:table-1 --cohort brain_malf --budget 8 --jobs 2": "hours, and a cohort",
     "soloatlas reproduce os-medseg:table-3 --data ~/neurite-oasis --cohort oasis": "days, and the data set",
     "soloatlas datasets oasis --data ~/neurite-oasis": "needs the data set; tests/test_dataset_command.py",

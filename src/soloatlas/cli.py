@@ -13,6 +13,7 @@ from typing import Any, NoReturn
 
 import click
 
+from soloatlas.claims_command import claims
 from soloatlas.command_parts import ANY, FILE, FOLDER, integers, watched
 from soloatlas.comparing import compare, reproduce
 from soloatlas.dataset_command import datasets
@@ -342,6 +343,7 @@ def demo(cohort: str, output: Path, seed: int, progress: Any) -> None:
 cli.add_command(compare)
 cli.add_command(datasets)
 cli.add_command(reproduce)
+cli.add_command(claims)
 
 
 if __name__ == "__main__":

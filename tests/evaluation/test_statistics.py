@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from soloatlas.evaluation.statistics import bootstrap_interval, summarise
+from soloatlas.evaluation.statistics import bootstrap_interval, interval_of, resampled, summarise
 
 
 def test_summary_by_hand():
@@ -34,3 +34,14 @@ def test_interval_against_scipy():
 def test_interval_is_repeatable():
     assert bootstrap_interval([1.0, 2.0, 4.0]) == bootstrap_interval([1.0, 2.0, 4.0])
     assert bootstrap_interval([3.0, 3.0]) == [3.0, 3.0]
+
+
+def test_what_belongs_to_a_case_is_drawn_together():
+    values = np.array([[1.0, 10.0], [2.0, 20.0], [4.0, 40.0]])
+    means = resampled(values)
+    assert means.shape == (5000, 2) and np.allclose(10 * means[:, 0], means[:, 1])
+    assert interval_of(means[:, 0]) == bootstrap_interval([1.0, 2.0, 4.0])
+    lowest = resampled(values, np.min)
+    assert set(lowest[:, 0]) == {1.0, 2.0, 4.0}
+    # Each draw of three lacks the lowest case with probability (2/3)^3.
+    assert np.mean(lowest[:, 0] > 1) == pytest.approx(8 / 27, abs=0.02)

@@ -3,8 +3,15 @@
 import pytest
 
 from soloatlas.reproduction import TABLES
-from soloatlas.reproduction.rendering import as_latex, as_markdown, cells
-from soloatlas.reproduction.structures import structure, structure_dice
+from soloatlas.reproduction.rendering import as_latex, as_markdown, cells, notebook_note
+from soloatlas.reproduction.structures import (
+    case_dice_of,
+    dice_without_zeros,
+    small_structures,
+    structure,
+    structure_dice,
+)
+from soloatlas.reproduction.table_run import row_measures
 
 
 @pytest.mark.parametrize(
@@ -76,3 +83,50 @@ def test_a_table_is_written_as_markdown_and_latex():
     assert markdown.endswith("Note: simulated\n")
     assert r"50 \% of A\_1 | B & 0.700 & 2.00 & 0.900 & - & +0.000 [-0.010, +0.020] \\" in latex
     assert latex.count(r"\toprule") == 1 and r"\begin{tabular}{lrrrrr}" in latex
+
+
+NAMES = ("Left-Caudate", "Right-Caudate", "Brain-Stem", "Left-vessel", "3rd Ventricle", "CSF", "Left-Pallidum")
+LABELS = {str(value): {"name": name} for value, name in enumerate(NAMES, start=1)}
+
+
+def case(*scored):
+    """A case of `evaluation.evaluate`: (DSC, true volume in ml) of each label."""
+    return {str(v): {"dice": dice, "volume_truth_ml": ml} for v, (dice, ml) in enumerate(scored, start=1)}
+
+
+CASES = {
+    "a": case((0.8, 4.0), (0.6, 4.0), (0.9, 20.0), (0.0, 0.2), (0.5, 1.0), (0.7, 2.0), (0.4, 1.5)),
+    "b": case((0.8, 4.0), (0.8, 4.0), (0.9, 20.0), (None, 0.0), (0.3, 1.0), (0.7, 2.0), (0.0, 1.5)),
+}
+
+
+def test_the_smaller_half_of_the_structures_by_true_volume():
+    small = small_structures(LABELS, CASES)
+    assert small == ["vessel", "3rd ventricle", "pallidum"]  # 0.2, 1.0 and 1.5 ml; sides of the caudate are one
+    assert case_dice_of(small, LABELS, CASES) == {"a": pytest.approx(0.9 / 3), "b": pytest.approx(0.15)}
+    few = {value: LABELS[value] for value in ("1", "2", "3")}
+    assert small_structures(few, {"a": {value: CASES["a"][value] for value in few}}) == []
+    assert case_dice_of([], LABELS, CASES) == {"a": None, "b": None}
+
+
+def test_the_notebooks_rule_leaves_out_zeros():
+    a, b = (0.8 + 0.6 + 0.9 + 0.5 + 0.7 + 0.4) / 6, (0.8 + 0.8 + 0.9 + 0.3 + 0.7) / 5
+    assert dice_without_zeros(CASES) == pytest.approx((a + b) / 2)
+    assert dice_without_zeros({"a": case((0.0, 1.0)), "b": case((0.5, 1.0), (0.0, 1.0))}) == 0.5
+    assert dice_without_zeros({"a": case((0.0, 1.0), (None, 0.0))}) is None
+
+
+def test_the_notebooks_rule_is_a_footnote():
+    runs = [
+        {"case_dice": {"a": 0.5, "b": 0.7}, "mean_dice": 0.6, "mean_hd95_mm": 2.0, "mean_dice_without_zeros": zeros}
+        for zeros in (0.7, 0.9)
+    ]
+    assert row_measures(runs)["dice_without_zeros"] == pytest.approx(0.8)
+    assert row_measures([{k: v for k, v in runs[0].items() if "zeros" not in k}])["dice_without_zeros"] is None
+    rows = [
+        {"name": "A", "dice": 0.6, "dice_without_zeros": 0.8},
+        {"name": "B", "dice": 0.5, "dice_without_zeros": 0.5},
+    ]
+    assert notebook_note({"rows": rows}).endswith("(shown only to explain a difference): A 0.800.")
+    assert notebook_note({"rows": rows[1:]}).endswith("the same in every row.")
+    assert notebook_note({"rows": [{"name": "C", "dice": 0.5}]}) == ""  # a record from before

@@ -85,6 +85,9 @@ def test_a_table_is_run_recorded_and_not_run_again(cohort):
     assert [row["name"] for row in record["rows"]] == ["L2 loss", "Cosine similarity loss"]
     assert record["rows"][1]["minus_reference"]["dice"] == 0
     assert {"machine", "versions", "command", "seeds", "split"} <= set(record)
+    first = record["rows"][0]["runs"][0]
+    assert set(first["case_hd95_mm"]) == set(first["case_small_dice"]) == set(first["case_dice"])
+    assert "mean_dice_without_zeros" in first and "dice_without_zeros" in record["rows"][0]
     runs = {p.name: (p / "weights.safetensors").stat().st_mtime_ns for p in (cohort / "runs/hippocampus").iterdir()}
     assert len(runs) == 2
     again = reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), changes=TINY)

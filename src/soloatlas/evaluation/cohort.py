@@ -104,9 +104,11 @@ def evaluate(
 
 
 def kept_scores(content: dict[str, Any]) -> dict[str, Any]:
-    """What a record keeps of `evaluate`'s content: the cohort's means, sd, min and max, and each case's DSC."""
+    """What a record keeps of `evaluate`'s content: the cohort's means, sd, min and max, each case's DSC and HD95."""
     kept = {key: value for key, value in content.items() if key.split("_")[0] in ("mean", "sd", "min", "max")}
-    return {**kept, "case_dice": {case: means["dice"] for case, means in content["case_means"].items()}}
+    for metric in ("dice", "hd95_mm"):
+        kept[f"case_{metric}"] = {case: means[metric] for case, means in content["case_means"].items()}
+    return kept
 
 
 def match_files(predictions: Path, truth: Path | Sequence[Path]) -> tuple[dict[str, tuple[Path, Path]], list[str]]:

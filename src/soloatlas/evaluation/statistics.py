@@ -16,13 +16,28 @@ def bootstrap_interval(values: Sequence[float], level: float = 0.95) -> list[flo
 
     Always the same for the same values: the resampling starts from a fixed seed.
     """
-    if len(values) < 2:
-        return None
-    generator = np.random.default_rng(SEED)
-    numbers = np.asarray(values, dtype=float)
-    means = [numbers[generator.integers(0, len(numbers), len(numbers))].mean() for _ in range(RESAMPLES)]
+    return None if len(values) < 2 else interval_of(resampled(np.asarray(values, dtype=float)), level)
+
+
+def resampled(values: np.ndarray, statistic: Callable[..., Any] = np.mean) -> np.ndarray:
+    """``statistic`` of `RESAMPLES` draws of cases with replacement; the same draws for the same number of cases.
+
+    Args:
+        values: (cases, ...); what belongs to one case is drawn together.
+        statistic: of (resamples, cases, ...) along ``axis=1``.
+
+    Returns:
+        (resamples, ...), in the units of the statistic.
+    """
+    cases = len(values)
+    draws = np.random.default_rng(SEED).integers(0, cases, (RESAMPLES, cases))
+    return np.asarray(statistic(values[draws], axis=1))
+
+
+def interval_of(resamples: np.ndarray, level: float = 0.95) -> list[float]:
+    """The middle part [low, high] of what `resampled` returned for one number."""
     tail = 100 * (1 - level) / 2
-    return [float(end) for end in np.percentile(means, [tail, 100 - tail])]
+    return [float(end) for end in np.percentile(resamples, [tail, 100 - tail])]
 
 
 def wilcoxon_holm(differences: Mapping[str, Sequence[float]]) -> dict[str, tuple[float, float]]:

@@ -21,7 +21,20 @@ def as_text(record: dict[str, Any]) -> str:
 def as_markdown(record: dict[str, Any]) -> str:
     """A Markdown table under its caption."""
     notes = "".join(f"\n\nNote: {note}" for note in record["notes"])
-    return f"{caption(record)}\n\n{markdown_table(*cells(record))}{notes}\n"
+    return f"{caption(record)}\n\n{markdown_table(*cells(record))}{notebook_note(record)}{notes}\n"
+
+
+def notebook_note(record: dict[str, Any]) -> str:
+    """A footnote: each DSC by the released notebook's rule, or nothing where the record does not hold it.
+
+    No column: the rule leaves missed structures out, and can only explain a difference from published figures.
+    """
+    both = [(row["name"], row["dice"], row.get("dice_without_zeros")) for row in record["rows"]]
+    if any(other is None for _, _, other in both):
+        return ""
+    differing = [f"{name} {number(other)}" for name, dice, other in both if number(other) != number(dice)]
+    rule = "DSC if structures with DSC 0 are left out of each scan's mean, as in OS-MedSeg's released notebook"
+    return f"\n\n{rule} (shown only to explain a difference): {'; '.join(differing) or 'the same in every row'}."
 
 
 def as_latex(record: dict[str, Any]) -> str:

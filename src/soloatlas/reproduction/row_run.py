@@ -16,7 +16,7 @@ import numpy as np
 from soloatlas.data.study import Study, with_pool_labels
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.reproduction.rows import Row, Table
-from soloatlas.reproduction.structures import structure_dice
+from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
 from soloatlas.runs import read_record
 from soloatlas.settings import applicable, to_dict
 
@@ -164,10 +164,15 @@ def _how_it_went(folder: Path) -> dict[str, Any]:
 def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str, Any]:
     from soloatlas.evaluation import kept_scores
 
+    labels, cases = scores["labels"], scores["cases"]
+    small = small_structures(labels, cases)
     return {
         "seed": seed,
         **kept_scores(scores),
-        "structure_dice": structure_dice(scores["labels"]),
+        "mean_dice_without_zeros": dice_without_zeros(cases),
+        "structure_dice": structure_dice(labels),
+        "small_structures": small,
+        "case_small_dice": case_dice_of(small, labels, cases),
         "seconds": run["seconds"],
         "peak_memory_gb": run["peak_memory_gb"],
         "parameters": run["parameters"],

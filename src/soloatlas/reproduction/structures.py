@@ -1,4 +1,4 @@
-"""Table II of OS-MedSeg and Table 4 of LT-Net: DSC of each structure, left and right as one.
+"""Table II of OS-MedSeg and Table 4 of LT-Net: DSC of each structure, left and right as one; the small ones.
 
 A printed cell stands here where its row is certain; the text that the tables were read from lost some, and where a
 column kept fewer values than rows nothing says whose they are.
@@ -7,7 +7,7 @@ column kept fewer values than rows nothing says whose they are.
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 import numpy as np
@@ -73,6 +73,9 @@ CANDI_STRUCTURES = (
 """Columns of Table 4."""
 
 
+ENOUGH = 6  # with fewer structures a smaller half says more about which they are than about size
+
+
 def structure_dice(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
     """Mean DSC of each structure, sides taken together, from ``labels`` of `evaluation.evaluate`."""
     found: dict[str, list[float]] = {}
@@ -80,6 +83,47 @@ def structure_dice(labels: Mapping[str, Mapping[str, Any]]) -> dict[str, float]:
         if label["mean_dice"] is not None:
             found.setdefault(structure(label["name"]), []).append(label["mean_dice"])
     return {name: float(np.mean(values)) for name, values in found.items()}
+
+
+def small_structures(
+    labels: Mapping[str, Mapping[str, Any]], cases: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> list[str]:
+    """The smaller half of the structures by mean true volume, where there are `ENOUGH` of them; sides as one.
+
+    Args:
+        labels, cases: of `evaluation.evaluate`.
+    """
+    volumes: dict[str, list[float]] = {}
+    for case in cases.values():
+        for value, scores in case.items():
+            if scores["volume_truth_ml"] > 0:
+                volumes.setdefault(structure(labels[value]["name"]), []).append(scores["volume_truth_ml"])
+    ordered = sorted(volumes, key=lambda name: (np.mean(volumes[name]), name))
+    return ordered[: len(ordered) // 2] if len(ordered) >= ENOUGH else []
+
+
+def case_dice_of(
+    structures: Collection[str],
+    labels: Mapping[str, Mapping[str, Any]],
+    cases: Mapping[str, Mapping[str, Mapping[str, Any]]],
+) -> dict[str, float | None]:
+    """Each case's mean DSC over the labels of these ``structures``; None where none of them was scored."""
+    found: dict[str, float | None] = {}
+    for name, case in cases.items():
+        inside = [scores["dice"] for value, scores in case.items() if structure(labels[value]["name"]) in structures]
+        scored = [dice for dice in inside if dice is not None]
+        found[name] = float(np.mean(scored)) if scored else None
+    return found
+
+
+def dice_without_zeros(cases: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> float | None:
+    """Mean DSC by the rule of OS-MedSeg's released notebook: structures with DSC 0 are left out of a case's mean.
+
+    It rewards missing a structure, so nothing is judged by it. Cases without any other structure are left out too.
+    """
+    hit = [[scores["dice"] for scores in case.values() if scores["dice"]] for case in cases.values()]
+    means = [np.mean(dice) for dice in hit if dice]
+    return float(np.mean(means)) if means else None
 
 
 def structure(name: str) -> str:

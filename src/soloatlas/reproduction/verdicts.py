@@ -1,0 +1,276 @@
+"""What recorded results say of the papers' claims: read, paired over scans, resampled, judged. Nothing is trained."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soloatlas.errors import InputError
+from soloatlas.evaluation.statistics import interval_of, resampled, wilcoxon_holm
+from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
+
+CONFIRMED, NOT_CONFIRMED, OPEN = "confirmed", "not confirmed", "open"
+NOT_MEASURED, NOT_MEANT = "not measured", "not of this cohort"
+
+ERROR = 0.05  # of a claim, shared among its comparisons
+ROUNDING = 1e-9  # equal scores, summed in another order, differ by less
+ENOUGH_SCANS = 6  # with five, differences of one sign come by chance more often than that (2 / 2^5)
+ENOUGH_SEEDS, ENOUGH_MINUTES = 3, 8  # below either a verdict is preliminary
+
+
+@dataclass(frozen=True)
+class Scale:
+    """How a measure is read from a run.
+
+    Attributes:
+        key: of the run, case -> score.
+        statistic: over cases (axis 0, or 1 of resamples).
+        sign: -1 where less is better.
+        title, digits: as shown.
+        paired: whether it is the mean of differences, so that a signed-rank test fits.
+    """
+
+    key: str
+    statistic: Callable[..., Any]
+    sign: int
+    title: str
+    digits: int
+    paired: bool = True
+
+
+SCALES = {
+    "dice": Scale("case_dice", np.mean, 1, "DSC", 3),
+    "hd95_mm": Scale("case_hd95_mm", np.mean, -1, "HD95 mm", 2),
+    "small": Scale("case_small_dice", np.mean, 1, "DSC of small structures", 3),
+    "sd": Scale("case_dice", partial(np.std, ddof=1), -1, "SD of DSC", 3, paired=False),
+    "min": Scale("case_dice", np.min, 1, "lowest DSC", 3, paired=False),
+}
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One comparison on one cohort.
+
+    Attributes:
+        name: of the comparison.
+        effect: positive as claimed, in units of the measure; ``ci95`` its interval over scans.
+        interval: the same at the level that Holm's step gives the comparison; it decides.
+        p, p_holm: of the signed-rank test where one fits, and corrected within the claim.
+        status: of this comparison.
+    """
+
+    name: str
+    effect: float
+    ci95: list[float]
+    interval: list[float]
+    p: float | None
+    p_holm: float | None
+    status: str
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a cohort's records say of a claim.
+
+    Attributes:
+        status: see `judge`.
+        table: that was read.
+        scans, seeds: how many; ``minutes`` of training of the run that trained least, None where none trained.
+        preliminary: why the verdict may change with more runs; empty where it is final.
+        why: nothing was measured, or nothing can be decided.
+    """
+
+    claim: str
+    cohort: str
+    status: str
+    table: str = ""
+    scans: int = 0
+    seeds: int = 0
+    minutes: float | None = None
+    preliminary: str = ""
+    why: str = ""
+    findings: tuple[Finding, ...] = ()
+
+
+Records = dict[str, dict[str, dict[str, Any]]]
+
+
+def read_records(results: Path) -> Records:
+    """Records of `reproduce` on test scans: cohort -> table -> content.
+
+    Raises:
+        InputError: no such folder, or a file that is not JSON.
+    """
+    if not results.is_dir():
+        raise InputError(f"{results}: no such folder; give the one that reproduce wrote to by --results")
+    found: Records = {}
+    for path in sorted(results.glob("*/*.json")):
+        try:
+            content = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            raise InputError(f"{path}: not JSON ({error}); remove it or run reproduce again") from error
+        if isinstance(content, dict) and {"id", "cohort", "rows"} <= set(content) and content.get("split") == "test":
+            found.setdefault(content["cohort"], {})[content["id"]] = content
+    return found
+
+
+def verdicts(records: Records, paper: str = "", cohort: str = "") -> list[Verdict]:
+    """Every claim on every cohort that has records, none left out; without records, on no cohort ("").
+
+    Args:
+        records: of `read_records`.
+        paper: ``os-medseg`` or ``lt-net``; empty: both.
+        cohort: one of the records' alone; empty: all.
+
+    Raises:
+        InputError: the cohort has no record.
+    """
+    if cohort and cohort not in records:
+        raise InputError(f"--cohort {cohort}: no record of test scans; recorded: {', '.join(records) or 'none'}")
+    claims = [claim for claim in CLAIMS.values() if not paper or claim.id.startswith(f"{paper}:")]
+    asked = [cohort] if cohort else sorted(records) or [""]
+    return [judge(claim, name, records.get(name, {})) for name in asked for claim in claims]
+
+
+def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> Verdict:
+    """A claim by a cohort's records: table -> content.
+
+    Scores are averaged over seeds within a scan, then over scans; intervals are bootstrap intervals over scans. A
+    comparison is confirmed if its interval lies on the claimed side, not confirmed if it lies on the other, open if it
+    covers the border. Several comparisons share the error: by Holm's steps the clearest is judged at the level
+    1 - 0.05/m, the next at 1 - 0.05/(m - 1), and so on; after the first open one all are open. A claim is confirmed if
+    all its comparisons are, not confirmed if one is not, else open.
+    """
+    if claim.cohorts and not any(cohort == name or cohort.startswith(f"{name}-") for name in claim.cohorts):
+        return Verdict(claim.id, cohort, NOT_MEANT)
+    table = next((key for key in claim.tables if key in records), None)
+    if table is None:
+        return Verdict(claim.id, cohort, NOT_MEASURED, why=f"no record of {' or '.join(claim.tables)}")
+    rows = {row["name"]: row["runs"] for row in records[table]["rows"]}
+    names = list(dict.fromkeys(name for comparison in claim.comparisons for name, _ in comparison.weights))
+    lacking = _lacking(rows, names, SCALES[claim.measure])
+    if lacking:
+        return Verdict(claim.id, cohort, NOT_MEASURED, table, why=lacking)
+    runs = [run for name in names for run in rows[name]]
+    found = Verdict(claim.id, cohort, OPEN, table, seeds=min(len(rows[name]) for name in names), minutes=_least(runs))
+    scores = scores_of(rows, names, SCALES[claim.measure].key)
+    found = replace(found, scans=len(scores), preliminary=_preliminary(found.seeds, found.minutes))
+    if len(scores) < 2:
+        return replace(found, why="a single scan has no interval")
+    findings = tuple(compared(claim, names, scores))
+    if len(scores) < ENOUGH_SCANS:
+        why = f"{len(scores)} scans are too few to decide"
+        return replace(found, why=why, findings=tuple(replace(one, status=OPEN) for one in findings))
+    return replace(found, status=_together([one.status for one in findings]), findings=findings)
+
+
+def _lacking(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], scale: Scale) -> str:
+    """What the record does not hold of what the claim needs; empty where it is all there."""
+    absent = [name for name in names if not rows.get(name)]
+    if absent:
+        return f"the record has no row {absent[0]!r}; run reproduce again"
+    runs = [run for name in names for run in rows[name]]
+    if any(scale.key not in run for run in runs):
+        return f"the record does not hold the {scale.title} of each scan; run reproduce again"
+    if any(all(score is None for score in run[scale.key].values()) for run in runs):
+        return f"{scale.title}: nothing to score on this cohort"
+    return ""
+
+
+def scores_of(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], key: str) -> np.ndarray:
+    """Scores (scans, rows) of the scans that every run has scored, averaged over each row's seeds."""
+    runs = [run for name in names for run in rows[name]]
+    cases = [case for case in runs[0][key] if all(run[key].get(case) is not None for run in runs)]
+    return np.array([[np.mean([run[key][case] for run in rows[name]]) for name in names] for case in cases])
+
+
+def compared(claim: Claim, names: Sequence[str], scores: np.ndarray) -> list[Finding]:
+    """Each comparison of a claim: effect, intervals, test and status.
+
+    Args:
+        names: rows, in the order of the columns of ``scores`` (scans, rows).
+    """
+    scale = SCALES[claim.measure]
+    weights = [scale.sign * _vector(comparison, names) for comparison in claim.comparisons]
+    effects, resamples = scale.statistic(scores, axis=0), resampled(scores, scale.statistic)
+    drawn = [resamples @ weight for weight in weights]
+    tests = _tests(claim, [scores @ weight + claim.margin for weight in weights])
+    found = []
+    for n, (interval, status) in enumerate(holm_intervals(drawn, claim)):
+        p, p_holm = tests[n]
+        effect, ci95 = float(effects @ weights[n]), interval_of(drawn[n])
+        found.append(Finding(claim.comparisons[n].name, effect, ci95, interval, p, p_holm, status))
+    return found
+
+
+def _tests(claim: Claim, differences: Sequence[np.ndarray]) -> list[tuple[float | None, float | None]]:
+    """p of each comparison's signed-rank test and p by Holm; None where the measure is no mean, or two borders."""
+    if not SCALES[claim.measure].paired or claim.direction == "within":
+        return [(None, None)] * len(differences)
+    tested = wilcoxon_holm({str(number): list(values) for number, values in enumerate(differences)})
+    return list(tested.values())
+
+
+def _vector(comparison: Comparison, names: Sequence[str]) -> np.ndarray:
+    weights = dict(comparison.weights)
+    return np.array([weights.get(name, 0.0) for name in names])
+
+
+def holm_intervals(drawn: Sequence[np.ndarray], claim: Claim) -> list[tuple[list[float], str]]:
+    """Each comparison's interval at the level of its step, and what it says.
+
+    Args:
+        drawn: of each comparison its resampled effects.
+    """
+    decided: dict[int, tuple[list[float], str]] = {}
+    going_on = True
+    for rank, number in enumerate(sorted(range(len(drawn)), key=lambda n: _doubt(drawn[n], claim))):
+        interval = interval_of(drawn[number], 1 - ERROR / (len(drawn) - rank))
+        status = _side(interval, claim) if going_on else OPEN
+        going_on = going_on and status != OPEN
+        decided[number] = interval, status
+    return [decided[number] for number in range(len(drawn))]
+
+
+def _doubt(sample: np.ndarray, claim: Claim) -> float:
+    """The share of resamples on the less likely side of the border."""
+    if claim.direction != "within":
+        return float(min(np.mean(sample <= -claim.margin), np.mean(sample >= -claim.margin)))
+    below, above = np.mean(sample <= -claim.margin), np.mean(sample >= claim.margin)
+    return float(min(max(below, above), 1 - below, 1 - above))
+
+
+def _side(interval: Sequence[float], claim: Claim) -> str:
+    low, high = interval[0] - ROUNDING, interval[1] + ROUNDING
+    if claim.direction == "within":
+        inside, outside = -claim.margin < low and high < claim.margin, low >= claim.margin or high <= -claim.margin
+    else:
+        inside, outside = low > -claim.margin, high < -claim.margin
+    return CONFIRMED if inside else NOT_CONFIRMED if outside else OPEN
+
+
+def _together(statuses: Sequence[str]) -> str:
+    if NOT_CONFIRMED in statuses:
+        return NOT_CONFIRMED
+    return CONFIRMED if set(statuses) == {CONFIRMED} else OPEN
+
+
+def _least(runs: Sequence[dict[str, Any]]) -> float | None:
+    """Minutes of training of the run that trained least: its limit, or else what it took. None where none trains."""
+    trained = [run for run in runs if sum(run.get("parameters", {}).values())]
+    limits = [
+        run["settings"].get("loop", {}).get("minutes", 0) or run["seconds"].get("learn", 0) / 60 for run in trained
+    ]
+    return min(limits, default=None)
+
+
+def _preliminary(seeds: int, minutes: float | None) -> str:
+    few = [f"{seeds} seed{'s' if seeds > 1 else ''}"] if seeds < ENOUGH_SEEDS else []
+    short = [f"{minutes:.1f} min of training"] if minutes is not None and minutes < ENOUGH_MINUTES else []
+    return ", ".join(few + short)
