@@ -94,6 +94,7 @@ MEANING = {
     "student.cross_entropy": "weight of cross entropy beside soft Dice",
     "student.warm_up": "share of the steps that first fit the logits to log labels, cut off at -100",
     "student.slices": "axial slices of a pair that a step sees (network=slices)",
+    "student.balance": "0: every voxel counts the same in cross entropy; 1: every class; 0.5: between",
     "student.dice": "weight of soft Dice beside cross entropy",
     "student.patch": "training patch and sliding window, voxels, multiples of 16; empty: the whole grid",
     "student.steps": "optimiser steps; 0: epochs decide",

@@ -63,7 +63,7 @@ def segmentation_terms(logits: Tensor, classes: Tensor, settings: Segmenter) -> 
     """Cross entropy (Eq. 11) and soft Dice, each where its weight is not 0; none where the whole has no weight."""
     terms: dict[str, Tensor] = {}
     if settings.weight and settings.cross_entropy:
-        terms["cross entropy"] = cross_entropy(logits, classes)
+        terms["cross entropy"] = cross_entropy(logits, classes, settings.balance)
     if settings.weight and settings.dice:
         terms["dice"] = soft_dice(logits, classes)
     return terms

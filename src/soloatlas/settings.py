@@ -111,6 +111,7 @@ class Segmenter:
     order: Literal["NDA", "ADN"] = "NDA"  # norm-dropout-activation; the text says conv-PReLU-norm
     weight: float = 1.0  # of the segmentation loss; 0 is the first row of Table IV
     cross_entropy: float = 1.0  # 0 leaves soft Dice alone: BRBS's own form
+    balance: float = 0.0  # how far cross entropy evens out the sizes of classes: 0 not at all (the paper), 1 fully
     dice: float = 0.0  # weight of the soft Dice loss beside cross entropy; the paper has none
     warm_up: float = 0.0  # share of the steps that first fit the logits to log labels: DataAug's own form
     slices: int = 16  # of each pair that a step of the network of slices sees; DataAug's code

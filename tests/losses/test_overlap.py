@@ -38,6 +38,26 @@ def test_cross_entropy_equals_torch_in_value_and_gradient(layout):
 
 
 @pytest.mark.parametrize("layout", LAYOUTS)
+@pytest.mark.parametrize("balance", [0.5, 1.0])
+def test_balanced_cross_entropy_equals_torch_with_weights_of_its_classes(layout, balance):
+    logits, classes = example(layout)
+    counts = torch.stack([(classes == c).sum() for c in range(logits.shape[1])]).double()
+    expected = functional.cross_entropy(logits, classes[:, 0], counts**-balance)
+    loss = cross_entropy(logits, classes.to(torch.uint8), balance)
+    assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
+    (gradient,), (right,) = (torch.autograd.grad(x, logits) for x in (loss, expected))
+    torch.testing.assert_close(gradient, right)
+
+
+def test_full_balance_is_the_mean_over_the_classes_that_are_there():
+    classes = torch.tensor([0, 0, 0, 1]).reshape(1, 1, 4, 1, 1)
+    logits = torch.tensor([[2.0, 0.0, -1.0]] * 4).T.reshape(1, 3, 4, 1, 1)
+    of_each = -logits[0, :, 0, 0, 0].log_softmax(0)[:2]
+    assert cross_entropy(logits, classes, 1.0).item() == pytest.approx(of_each.mean().item())
+    assert cross_entropy(logits, classes).item() == pytest.approx((0.75 * of_each[0] + 0.25 * of_each[1]).item())
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
 @pytest.mark.parametrize("background", [False, True])
 def test_soft_dice_equals_the_definition_in_value_and_gradient(layout, background):
     logits, classes = example(layout)

@@ -18,14 +18,20 @@ from soloatlas.losses._common import full_precision, precise, put, slabs
 
 
 def cross_entropy(
-    logits: Float[Tensor, "batch classes x y z"], classes: Integer[Tensor, "batch 1 x y z"]
+    logits: Float[Tensor, "batch classes x y z"], classes: Integer[Tensor, "batch 1 x y z"], balance: float = 0.0
 ) -> Float[Tensor, ""]:
     """Mean over voxels of minus the logarithm of the softmax probability of the given class.
 
     Eq. (11), Zhou 2024, with hard labels: the sum over classes has one term. Scalar of at least 0, nats;
     log(classes) for equal logits. ``classes`` holds indices 0 to classes - 1. Computed in float32.
+
+    Args:
+        balance: the mean is weighted by (voxels of the voxel's class in the batch) to the power of minus this.
+            0: every voxel counts the same, as printed; 1: every class that is there.
     """
-    return _CrossEntropy.apply(logits, classes)
+    counts = torch.bincount(classes.reshape(-1).long(), minlength=logits.shape[1])
+    weights = counts.clamp(min=1).to(precise(logits)) ** -balance
+    return _CrossEntropy.apply(logits, classes, weights / (weights * counts).sum())
 
 
 def soft_dice(
@@ -59,24 +65,25 @@ def log_target_error(
 
 class _CrossEntropy(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, classes: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, classes)
+    def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
+        ctx.save_for_backward(logits, classes, weights)
         total = torch.zeros((), dtype=precise(logits), device=logits.device)
         for _, _, rows, truth in _pairs(logits, classes):
-            total += functional.cross_entropy(rows, truth, reduction="sum")
-        return total / classes.numel()
+            total += functional.cross_entropy(rows, truth, weights, reduction="sum")
+        return total
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        logits, classes = ctx.saved_tensors
-        scale = grad / classes.numel()
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
+        logits, classes, weights = ctx.saved_tensors
+        scale = grad * weights
         result = torch.empty_like(logits)
         for sample, slab, rows, truth in _pairs(logits, classes):
-            gradient = rows.softmax(1).mul_(scale)
-            gradient.scatter_add_(1, truth[:, None], (-scale).expand(len(truth), 1))
+            of_voxel = scale[truth][:, None]
+            gradient = rows.softmax(1).mul_(of_voxel)
+            gradient.scatter_add_(1, truth[:, None], -of_voxel)
             put(gradient, result, sample, slab)
-        return result, None
+        return result, None, None
 
 
 class _SoftDice(torch.autograd.Function):

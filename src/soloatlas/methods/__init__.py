@@ -118,6 +118,8 @@ def _check_student(s: Segmenter) -> None:
         raise InputError("student.channels takes two widths or more")
     if s.weight and not (s.cross_entropy or s.dice):
         raise InputError("student.cross_entropy=0 and student.dice=0: nothing is left to learn from; set one of them")
+    if not 0 <= s.balance <= 1:
+        raise InputError(f"student.balance={s.balance:g}: from 0 (every voxel counts the same) to 1 (every class)")
     if not 0 <= s.warm_up <= 1:
         raise InputError(f"student.warm_up={s.warm_up:g}: a share of the steps, from 0 to 1")
 
