@@ -43,6 +43,19 @@ READINGS: dict[str, Table] = {
             Row("plain pairs, hint weight 1", (*PLAIN, "hint.weight=1.0")),
         ),
     ),
+    "os-medseg:balance": Table(
+        title="How far cross entropy evens out the sizes of classes",
+        source="ours",
+        method="os-medseg",
+        published_on="-",
+        reference="every voxel counts the same",
+        rows=(
+            Row("every voxel counts the same", ("student.balance=0",)),
+            Row("between", ("student.balance=0.5",)),
+            Row("every class counts the same", ("student.balance=1",)),
+            Row("between, without Dice", ("student.balance=0.5", "student.dice=0")),
+        ),
+    ),
     "lt-net:readings": Table(
         title="Readings of the paper, one setting apart",
         source="ours",
