@@ -7,7 +7,7 @@ from soloatlas import fields
 from soloatlas.augmentation import change_intensity, sample_intensity, sample_spatial, spatial_displacement
 from soloatlas.randomness import generator
 from soloatlas.settings import Augment
-from soloatlas.synthesis import match_histogram, synthesise_pair
+from soloatlas.synthesis import match_histogram, matched_atlases, synthesise_pair
 
 
 def a_change(shape, seed=0, **kwargs):
@@ -89,3 +89,19 @@ def test_matched_histogram_has_the_reference_quantiles():
     np.testing.assert_allclose(ours, np.quantile(reference.numpy(), levels), atol=0.01)
     order = image[0, 0, 0, 0, 3:].argsort()
     assert (out[0, 0, 0, 0, 3:][order].diff() >= 0).all()
+
+
+def test_matched_atlases_are_made_once_as_far_as_there_is_room():
+    atlas, scans = torch.rand(1, 1, 16, 16, 16), [torch.rand(1, 1, 16, 16, 16) ** power for power in (2, 3)]
+    asked: list[int] = []
+
+    def scan_of(item):
+        asked.append(item)
+        return scans[item]
+
+    kept = matched_atlases(atlas, scan_of)
+    for item in (0, 1, 0, 1):
+        torch.testing.assert_close(kept(item), match_histogram(atlas, scans[item]), atol=1e-3, rtol=0)
+    assert asked == [0, 1]
+    not_kept = matched_atlases(atlas, scan_of, room=0.0)
+    assert torch.equal(not_kept(0), not_kept(0)) and asked == [0, 1, 0, 0]

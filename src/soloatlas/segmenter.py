@@ -17,7 +17,7 @@ from soloatlas.augmentation import (
     sample_spatial,
     spatial_displacement,
 )
-from soloatlas.losses.overlap import cross_entropy, log_target_error, soft_dice
+from soloatlas.losses.overlap import cross_entropy, cross_entropy_and_dice, log_target_error, soft_dice
 from soloatlas.material import Material
 from soloatlas.networks.group_unet import GroupUNet
 from soloatlas.networks.residual_unet import ResidualUNet
@@ -61,12 +61,14 @@ def segmentation_network(settings: Segmenter, classes: int, session: Session) ->
 
 def segmentation_terms(logits: Tensor, classes: Tensor, settings: Segmenter) -> dict[str, Tensor]:
     """Cross entropy (Eq. 11) and soft Dice, each where its weight is not 0; none where the whole has no weight."""
-    terms: dict[str, Tensor] = {}
-    if settings.weight and settings.cross_entropy:
-        terms["cross entropy"] = cross_entropy(logits, classes, settings.balance)
-    if settings.weight and settings.dice:
-        terms["dice"] = soft_dice(logits, classes)
-    return terms
+    if not settings.weight:
+        return {}
+    if settings.cross_entropy and settings.dice:
+        entropy, dice = cross_entropy_and_dice(logits, classes, settings.balance)
+        return {"cross entropy": entropy, "dice": dice}
+    if settings.dice:
+        return {"dice": soft_dice(logits, classes)}
+    return {"cross entropy": cross_entropy(logits, classes, settings.balance)}
 
 
 def segmentation_weights(settings: Segmenter) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Atlas + field + appearance -> labelled pairs, on the device (OS-MedSeg III-A, Eq. 1)."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import lru_cache
 from typing import Literal, NamedTuple
 
 import torch
@@ -71,6 +72,21 @@ def match_histogram(
     low, high = source[place - 1], source[place]
     part = ((image - low) / (high - low).clamp(min=1e-6)).clamp(0, 1)
     return torch.where(inside, target[place - 1] + part * (target[place] - target[place - 1]), image)
+
+
+def matched_atlases(
+    atlas: Float[Tensor, "1 1 x y z"], scan_of: Callable[[int], Tensor], room: float = 1e9
+) -> Callable[[int], Tensor]:
+    """The atlas with the intensity distribution of scan ``n``, as a function of n (`match_histogram`).
+
+    Each is made once and kept in float16, as the pool is, as far as ``room`` (bytes) goes.
+    """
+
+    @lru_cache(maxsize=int(room / (2 * atlas.numel())))
+    def matched(item: int) -> Tensor:
+        return match_histogram(atlas, scan_of(item)).half()
+
+    return lambda item: matched(item).to(atlas.dtype)
 
 
 def _quantiles(values: Tensor, steps: Tensor) -> Tensor | None:

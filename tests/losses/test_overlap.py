@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.nn import functional
 
-from soloatlas.losses.overlap import cross_entropy, soft_dice
+from soloatlas.losses.overlap import cross_entropy, cross_entropy_and_dice, soft_dice
 
 LAYOUTS = [torch.contiguous_format, torch.channels_last_3d]
 
@@ -46,6 +46,17 @@ def test_balanced_cross_entropy_equals_torch_with_weights_of_its_classes(layout,
     loss = cross_entropy(logits, classes.to(torch.uint8), balance)
     assert loss.item() == pytest.approx(expected.item(), rel=1e-12)
     (gradient,), (right,) = (torch.autograd.grad(x, logits) for x in (loss, expected))
+    torch.testing.assert_close(gradient, right)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_both_in_one_pass_equal_one_after_the_other_in_value_and_gradient(layout):
+    logits, classes = example(layout)
+    together = cross_entropy_and_dice(logits, classes, 0.5)
+    apart = cross_entropy(logits, classes, 0.5), soft_dice(logits, classes)
+    for one, other in zip(together, apart, strict=True):
+        assert one.item() == pytest.approx(other.item(), rel=1e-12)
+    (gradient,), (right,) = (torch.autograd.grad(2 * a + 3 * b, logits) for a, b in (together, apart))
     torch.testing.assert_close(gradient, right)
 
 

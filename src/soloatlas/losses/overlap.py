@@ -1,8 +1,8 @@
 """How well predicted classes agree with given ones.
 
-Both losses walk through the volume in slabs, in float32, and keep only the logits for the backward pass:
+The losses walk through the volume in slabs, in float32, and keep only the logits for the backward pass:
 with 39 classes a one-hot volume, its probabilities and their logarithms would outweigh the network. The
-channels-last layout is read as it lies.
+channels-last layout is read as it lies, and where both losses are wanted it is read once for the two.
 """
 
 from collections.abc import Iterator
@@ -15,6 +15,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional
 
 from soloatlas.losses._common import full_precision, precise, put, slabs
+
+EPSILON = 1e-5  # added to the denominator of soft Dice
 
 
 def cross_entropy(
@@ -29,16 +31,14 @@ def cross_entropy(
         balance: the mean is weighted by (voxels of the voxel's class in the batch) to the power of minus this.
             0: every voxel counts the same, as printed; 1: every class that is there.
     """
-    counts = torch.bincount(classes.reshape(-1).long(), minlength=logits.shape[1])
-    weights = counts.clamp(min=1).to(precise(logits)) ** -balance
-    return _CrossEntropy.apply(logits, classes, weights / (weights * counts).sum())
+    return _Agreement.apply(logits, classes, _weights(logits, classes, balance), None)[0]
 
 
 def soft_dice(
     logits: Float[Tensor, "batch classes x y z"],
     classes: Integer[Tensor, "batch 1 x y z"],
     background: bool = False,
-    epsilon: float = 1e-5,
+    epsilon: float = EPSILON,
 ) -> Float[Tensor, ""]:
     """One minus the Dice overlap of softmax probabilities with the given classes.
 
@@ -47,7 +47,14 @@ def soft_dice(
     ``background``. A class absent from a scan has no overlap to gain and is left to the cross entropy; a
     scan with no class to count gives 0. Scalar in [0, 1]. Computed in float32.
     """
-    return _SoftDice.apply(logits, classes, background, epsilon)
+    return _Agreement.apply(logits, classes, None, (background, epsilon))[1]
+
+
+def cross_entropy_and_dice(
+    logits: Float[Tensor, "batch classes x y z"], classes: Integer[Tensor, "batch 1 x y z"], balance: float = 0.0
+) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+    """`cross_entropy` and `soft_dice` (of the structures alone), in half the time of one after the other."""
+    return _Agreement.apply(logits, classes, _weights(logits, classes, balance), (False, EPSILON))
 
 
 def log_target_error(
@@ -63,63 +70,69 @@ def log_target_error(
     return functional.mse_loss(logits, target)
 
 
-class _CrossEntropy(torch.autograd.Function):
-    @staticmethod
-    def forward(ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor) -> Tensor:
-        ctx.save_for_backward(logits, classes, weights)
-        total = torch.zeros((), dtype=precise(logits), device=logits.device)
-        for _, _, rows, truth in _pairs(logits, classes):
-            total += functional.cross_entropy(rows, truth, weights, reduction="sum")
-        return total
-
-    @staticmethod
-    @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        logits, classes, weights = ctx.saved_tensors
-        scale = grad * weights
-        result = torch.empty_like(logits)
-        for sample, slab, rows, truth in _pairs(logits, classes):
-            of_voxel = scale[truth][:, None]
-            gradient = rows.softmax(1).mul_(of_voxel)
-            gradient.scatter_add_(1, truth[:, None], -of_voxel)
-            put(gradient, result, sample, slab)
-        return result, None, None
+def _weights(logits: Tensor, classes: Tensor, balance: float) -> Tensor:
+    """What a voxel of each class weighs in the cross entropy; over all voxels 1."""
+    counts = torch.bincount(classes.reshape(-1).long(), minlength=logits.shape[1])
+    weights = counts.clamp(min=1).to(precise(logits)) ** -balance
+    return weights / (weights * counts).sum()
 
 
-class _SoftDice(torch.autograd.Function):
+class _Agreement(torch.autograd.Function):
+    """Weighted cross entropy, given ``weights``, and soft Dice, given ``overlap``: (background, epsilon)."""
+
     @staticmethod
-    def forward(ctx: Any, logits: Tensor, classes: Tensor, background: bool, epsilon: float) -> Tensor:
-        count = logits.shape[1]
-        both, predicted, given = (
-            torch.zeros(len(logits), count, dtype=precise(logits), device=logits.device) for _ in range(3)
-        )
+    def forward(
+        ctx: Any, logits: Tensor, classes: Tensor, weights: Tensor | None, overlap: tuple[bool, float] | None
+    ) -> tuple[Tensor, Tensor]:
+        ctx.set_materialize_grads(False)
+        both, predicted, given = torch.zeros(3, *logits.shape[:2], dtype=precise(logits), device=logits.device)
+        entropy = both.new_zeros(())
         for sample, _, rows, truth in _pairs(logits, classes):
-            p = rows.softmax(1)
-            predicted[sample] += p.sum(0)
-            both[sample].index_add_(0, truth, p.gather(1, truth[:, None])[:, 0])
-            given[sample] += torch.bincount(truth, minlength=count)
-        counted = given > 0
-        counted[:, 0] &= background
-        weight = counted.to(both.dtype) / (counted.sum(1, keepdim=True).clamp(min=1) * len(logits))
-        size = predicted + given + epsilon
-        ctx.save_for_backward(logits, classes, weight * 2 * both / size**2, weight * 2 / size)
-        missed = 1 - 2 * both / size
-        return (weight * missed).sum()
+            logarithms = rows.log_softmax(1)
+            chosen = logarithms.gather(1, truth[:, None])[:, 0]
+            if weights is not None:
+                entropy -= (weights[truth] * chosen).sum()  # not @: autocast would round it
+            if overlap is not None:
+                predicted[sample] += logarithms.exp_().sum(0)
+                both[sample].index_add_(0, truth, chosen.exp())
+                given[sample] += torch.bincount(truth, minlength=logits.shape[1])
+        missed, everywhere, inside = _missed_overlap(both, predicted, given, *(overlap or (False, EPSILON)))
+        ctx.save_for_backward(logits, classes, weights, everywhere, inside)
+        return entropy, missed
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
-        logits, classes, everywhere, inside = ctx.saved_tensors
-        everywhere, inside = everywhere * grad, inside * grad
+    def backward(ctx: Any, of_entropy: Tensor | None, of_overlap: Tensor | None) -> tuple[Tensor | None, ...]:
+        logits, classes, weights, everywhere, inside = ctx.saved_tensors
         result = torch.empty_like(logits)
         for sample, slab, rows, truth in _pairs(logits, classes):
             p = rows.softmax(1)
-            # d/dp is `everywhere` minus, at the given class, `inside`; then through the softmax.
-            gain = (p.gather(1, truth[:, None])[:, 0] * inside[sample][truth])[:, None]
-            gradient = p * (everywhere[sample] - (p @ everywhere[sample])[:, None] + gain)
-            gradient.scatter_add_(1, truth[:, None], -gain)
-            put(gradient, result, sample, slab)
+            # d/d logits is p * (slope + row), minus at the given class its own part of the row.
+            own = torch.zeros(len(rows), dtype=p.dtype, device=p.device)
+            if of_entropy is not None and weights is not None:
+                own += weights[truth] * of_entropy
+            if of_overlap is None:
+                gradient = p.mul_(own[:, None])
+            else:
+                slope = everywhere[sample] * of_overlap
+                own += p.gather(1, truth[:, None])[:, 0] * inside[sample][truth] * of_overlap
+                gradient = p.mul_((own - p @ slope)[:, None] + slope)
+            put(gradient.scatter_add_(1, truth[:, None], -own[:, None]), result, sample, slab)
         return result, None, None, None
+
+
+def _missed_overlap(
+    both: Tensor, predicted: Tensor, given: Tensor, background: bool, epsilon: float
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Soft Dice loss from each scan's and class's sums, (batch, classes), and its slopes.
+
+    The slope with respect to a probability is the first of the two, minus, at the given class, the second.
+    """
+    counted = given > 0
+    counted[:, 0] &= background
+    weight = counted.to(both.dtype) / (counted.sum(1, keepdim=True).clamp(min=1) * len(both))
+    size = predicted + given + epsilon
+    return (weight * (1 - 2 * both / size)).sum(), weight * 2 * both / size**2, weight * 2 / size
 
 
 def _pairs(logits: Tensor, classes: Tensor) -> Iterator[tuple[int, slice, Tensor, Tensor]]:

@@ -212,24 +212,28 @@ def training_pairs(material: Material, fields: FieldsOfPool, settings: Settings,
     student's alone.
     """
     from soloatlas.segmenter import batches_of
+    from soloatlas.synthesis import matched_atlases
 
-    return batches_of(lambda visit, item: _one_pair(visit, item, material, fields, settings, seed))
+    def own(item: int) -> Tensor:
+        return material.atlas
+
+    histogram = settings.synthesis.appearance == "histogram"
+    atlas_for = matched_atlases(material.atlas, lambda item: material.scans([item])) if histogram else own
+    return batches_of(lambda visit, item: _one_pair(visit, item, atlas_for(item), material, fields, settings, seed))
 
 
 def _one_pair(
-    visit: int, item: int, material: Material, fields: FieldsOfPool, settings: Settings, seed: int
+    visit: int, item: int, atlas: Tensor, material: Material, fields: FieldsOfPool, settings: Settings, seed: int
 ) -> tuple[Tensor, Tensor, Tensor]:
     from soloatlas.randomness import generator
     from soloatlas.segmenter import intensity_change, spatial_change
-    from soloatlas.synthesis import match_histogram, synthesise_pair
+    from soloatlas.synthesis import synthesise_pair
 
     draw, augment = generator(seed, "augment", visit), settings.augment
     displacement, origin = spatial_change(
         material.shape, material.spacing, augment, settings.student.patch, draw, material.device
     )
-    scan, atlas = material.scans([item]), material.atlas
-    if settings.synthesis.appearance == "histogram":
-        atlas = match_histogram(atlas, scan)
+    scan = material.scans([item])
     label_warp = settings.synthesis.label_warp
     pair = synthesise_pair(atlas, material.classes, scan, fields[item], displacement, label_warp, origin)
     image = pair.synthetic if settings.synthesis.pairs == "synthetic" else pair.real
