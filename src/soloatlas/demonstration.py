@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("soloatlas")
 
 # On the simulated cohort: a few minutes on 2 cores. On the real one: the quick preset as it is.
-SIMULATED = ("registration.steps=200", "student.steps=420")
+SIMULATED = ("registration.steps=200", "student.steps=650")
 SPACING = 4.0  # mm: coarse, so that a step takes half a second
 
 
