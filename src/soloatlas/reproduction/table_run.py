@@ -14,13 +14,12 @@ from soloatlas.data.cohorts.shared import shared_cohort
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction.figure_run import write_figure, write_plot
-from soloatlas.reproduction.figures import FIGURES
+from soloatlas.reproduction.listing import everything
 from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
 from soloatlas.reproduction.row_run import Conditions, Finished, Split, circumstances, row_record, tasks_of
 from soloatlas.reproduction.rows import Pictures, Table
 from soloatlas.reproduction.side_by_side import run_tasks
-from soloatlas.reproduction.tables import TABLES
 from soloatlas.settings import require_applicable
 
 if TYPE_CHECKING:
@@ -77,9 +76,10 @@ def reproduce_table(
         InputError: no such table, figure or cohort, a change that no row's method has, or a run that lacks what
             is to be drawn.
     """
-    if key not in TABLES | FIGURES:
-        raise InputError(f"reproduce {key}: not a table or figure; known: {', '.join(sorted(TABLES | FIGURES))}")
-    of = TABLES[key] if key in TABLES else FIGURES[key]
+    known = everything()
+    if key not in known:
+        raise InputError(f"reproduce {key}: not a table or figure; known: {', '.join(known)}")
+    of = known[key]
     require_applicable([load_method(row.method or of.method).preset(preset) for row in of.rows], changes)
     conditions = _conditions(cohort, split, data, progress)
     limit = (f"loop.minutes={minutes}",) if minutes else ()

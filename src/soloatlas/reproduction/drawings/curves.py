@@ -51,7 +51,9 @@ def _points(curve: Curve, rows: Mapping[str, Finished]) -> dict[str, Any]:
 
 
 def _line(axes: Axes, curve: dict[str, Any], at: list[int], colour: str, cohort: str, elsewhere: str) -> None:
-    axes.plot(at, curve["ours"], "-o", color=colour, markersize=3.5, linewidth=1.3, label=f"{curve['name']}, {cohort}")
+    axes.plot(
+        at, curve["ours"], "-o", color=colour, markersize=3.5, linewidth=1.3, label=f"{curve['name']}, ours ({cohort})"
+    )
     if len(curve["seeds"][0]) > 1:
         for place, values in zip(at, curve["seeds"], strict=True):
             axes.plot([place] * len(values), values, "_", color=colour, markersize=5, markeredgewidth=0.8)

@@ -11,7 +11,7 @@ import numpy as np
 from soloatlas.data.files import read_volume, scan_name
 from soloatlas.errors import InputError
 from soloatlas.reporting import slices
-from soloatlas.reproduction.drawings.sheet import WIDTH, show
+from soloatlas.reproduction.drawings.sheet import heading, picture_grid, show
 from soloatlas.reproduction.row_run import Finished
 from soloatlas.reproduction.rows import Pictures
 
@@ -52,14 +52,14 @@ def draw(sheet: Figure, pictures: Pictures, rows: Sequence[Finished]) -> dict[st
     view = slices.view_of(image.shape, spacing, at, PIXELS, PIXELS)
     scan = slices.grey(image, view, plane, (0.0, 1.0))
     lines = [(level, network) for level in range(LEVELS) for network in found]
-    cell = WIDTH / (CHANNELS + 1)
-    sheet.set_size_inches(WIDTH, len(lines) * (cell * scan.shape[0] / scan.shape[1] + 0.14) + 0.3)
-    grid = sheet.subplots(len(lines), CHANNELS + 1, squeeze=False)
+    aspect = scan.shape[0] / scan.shape[1]
+    opens = [int(network is found[0]) for _, network in lines]
+    grid = picture_grid(sheet, [aspect] * len(lines), CHANNELS + 1, opens, [1 - o for o in opens])
     for line, (level, network) in enumerate(lines):
         opening = network is found[0]
         title = "scan" if line == 0 else ""
-        show(grid[line, 0], scan if opening else None, title, "", f"{network.name}\nlevel {level + 1}")
-        for channel, axes in enumerate(grid[line, 1:]):
+        show(grid[line][0], scan if opening else None, title, "", f"{heading(network.name)}\nlevel {level + 1}")
+        for channel, axes in enumerate(grid[line][1:]):
             if channel >= len(network.levels[level]):
                 show(axes, None)
                 continue

@@ -15,7 +15,7 @@ from soloatlas.data.volume import Volume
 from soloatlas.reporting import slices
 from soloatlas.reporting.about_run import display_window
 from soloatlas.reporting.contents import read_contents
-from soloatlas.reproduction.drawings.sheet import WIDTH, class_colours, heading, show
+from soloatlas.reproduction.drawings.sheet import class_colours, heading, named_colours, picture_grid, show
 from soloatlas.reproduction.row_run import Finished
 from soloatlas.reproduction.rows import Pictures
 from soloatlas.tables import number
@@ -56,17 +56,19 @@ def draw(sheet: Figure, pictures: Pictures, rows: Sequence[Finished]) -> dict[st
     lines = [(case, view, plane) for case, view in zip(cases, views, strict=True) for plane in pictures.planes]
     titles = ["scan", "expert", *(heading(finished.row.name) for finished in rows)]
     painted = [_pictures(case, view, plane, colours) for case, view, plane in lines]
-    cell = WIDTH / len(titles)
-    tall = sum(max(p.shape[0] / p.shape[1] for p in line) * cell + 0.12 for line in painted)
-    sheet.set_size_inches(WIDTH, tall + 0.35)
-    grid = sheet.subplots(len(lines), len(titles), squeeze=False)
+    ends = [int(plane == pictures.planes[-1]) for _, _, plane in lines]
+    top = max(title.count("\n") for title in titles) + 1
+    aspects = [p[0].shape[0] / p[0].shape[1] for p in painted]
+    grid = picture_grid(sheet, aspects, len(titles), [top] + [0] * (len(lines) - 1), ends)
     for line, (case, _, plane) in enumerate(lines):
-        last = plane == pictures.planes[-1]
-        below = ["", "", *(f"DSC {number(value, 3)}" if last else "" for value in case.dice)]
+        below = ["", "", *(f"DSC {number(value, 3)}" if ends[line] else "" for value in case.dice)]
         for column, picture in enumerate(painted[line]):
             beside = (f"{case.name}\n{plane}" if len(cases) > 1 else plane) if column == 0 else ""
-            show(grid[line, column], picture, titles[column] if line == 0 else "", below[column], beside)
-    return {"caption": _caption(cases), "shown": [_told(c, v, rows) for c, v in zip(cases, views, strict=True)]}
+            show(grid[line][column], picture, titles[column] if line == 0 else "", below[column], beside)
+    return {
+        "caption": _caption(cases) + named_colours(table),
+        "shown": [_told(c, v, rows) for c, v in zip(cases, views, strict=True)],
+    }
 
 
 def _case(rows: Sequence[Finished], place: int, table: LabelTable) -> Case:

@@ -10,7 +10,17 @@ import numpy as np
 
 from soloatlas.methods import load_method
 from soloatlas.reporting.figures import draw_box, jitter
-from soloatlas.reproduction.drawings.sheet import BLACK, BLUE, GREEN, ORANGE, PURPLE, VERMILION, WIDTH, cohort_of
+from soloatlas.reproduction.drawings.sheet import (
+    BLACK,
+    BLUE,
+    GREEN,
+    ORANGE,
+    PURPLE,
+    VERMILION,
+    WIDTH,
+    cohort_of,
+    short,
+)
 from soloatlas.reproduction.row_run import Finished, Task
 from soloatlas.reproduction.rows import Table
 from soloatlas.reproduction.structures import structure
@@ -53,7 +63,7 @@ def draw(sheet: Figure, table: Table, rows: Sequence[Finished]) -> dict[str, Any
         _panel(axes, [values[name].get(n, {}) for n in names], [printed[name].get(n) for n in names], _colours(rows))
         axes.set_title(name, pad=3)
         axes.set_xlim(max(0.0, lowest - 0.03), 1.0)
-        axes.set_yticks(range(len(names)), names if place % across == 0 else [""] * len(names))
+        axes.set_yticks(range(len(names)), [short(n) if place % across == 0 else "" for n in names])
         axes.tick_params(axis="y", length=0)
         if place + across >= len(values):
             axes.set_xlabel("DSC")
@@ -115,9 +125,9 @@ def _colours(rows: Sequence[Finished]) -> list[str]:
 
 
 def _caption(table: Table, rows: Sequence[Finished]) -> str:
-    seeds = "s" if len(rows[0].runs) > 1 else ""
+    averaged = "sides and seeds" if len(rows[0].runs) > 1 else "sides"
     return (
-        f"DSC of each test scan of {cohort_of(rows)} (points; mean over sides and seed{seeds}), quartiles and median; "
+        f"DSC of each test scan of {cohort_of(rows)} (points; mean over {averaged}), quartiles and median; "
         f"whiskers reach to 1.5 quartile ranges. Diamonds: published on {table.published_on}, as far as the text kept "
         "them. Black: supervised bound; purple: learnt from the atlas alone; orange: classical registration; blue: "
         "learnt registration; green: registration and segmentation learnt; red: the paper's method."

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soloatlas.reporting import slices
-from soloatlas.reproduction.drawings.sheet import WIDTH, class_colours, heading, show
+from soloatlas.reproduction.drawings.sheet import class_colours, heading, named_colours, picture_grid, show
 from soloatlas.reproduction.row_run import Finished, Task
 from soloatlas.reproduction.rows import Pictures
 
@@ -69,21 +69,24 @@ def draw(sheet: Figure, pictures: Pictures, rows: Sequence[Finished]) -> dict[st
     paint = partial(_painted, view=view, plane=plane, colours=class_colours(first.table))
     columns = _columns(rows, found)
     scans = [slices.grey(scan, view, plane, UNIT) for scan in first.scans]
-    across, tall = 1 + 2 * len(columns), 1 + len(scans)
-    cell = WIDTH / across
-    sheet.set_size_inches(WIDTH, tall * (cell * scans[0].shape[0] / scans[0].shape[1] + 0.14) + 0.3)
-    grid = sheet.subplots(tall, across, squeeze=False)
-    for axes in grid[0, 2:]:
+    tall, aspect = 1 + len(scans), scans[0].shape[0] / scans[0].shape[1]
+    above = [1, 3] + [0] * (len(scans) - 1)
+    grid = picture_grid(sheet, [aspect] * tall, 1 + 2 * len(columns), above, [0] + [1] * len(scans))
+    for axes in grid[0][2:]:
         show(axes, None)
     for axes, picture, title in zip(grid[0], paint(first.atlas), ("atlas", "its labels"), strict=False):
         show(axes, picture, title)
     for line, (name, scan) in enumerate(zip(first.names, scans, strict=True), start=1):
-        show(grid[line, 0], scan, "scan" if line == 1 else "", "", name)
+        show(grid[line][0], scan, "scan" if line == 1 else "", "", name)
         for place, (title, pairs) in enumerate(columns):
             image, labels = paint(pairs[line - 1])
-            show(grid[line, 1 + 2 * place], image, heading(title) if line == 1 else "", pairs[line - 1].note)
-            show(grid[line, 2 + 2 * place], labels, "its labels" if line == 1 else "")
-    return {"caption": _caption(first.names), "voxel": list(at), "shown": _told(rows, found)}
+            show(grid[line][1 + 2 * place], image, heading(title) if line == 1 else "", pairs[line - 1].note)
+            show(grid[line][2 + 2 * place], labels, "its labels" if line == 1 else "")
+    return {
+        "caption": _caption(first.names) + named_colours(first.table),
+        "voxel": list(at),
+        "shown": _told(rows, found),
+    }
 
 
 def _columns(rows: Sequence[Finished], found: Sequence[Warped]) -> list[tuple[str, list[Pair]]]:
