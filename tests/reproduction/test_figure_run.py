@@ -4,12 +4,16 @@ import csv
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 
 from soloatlas import pipeline
+from soloatlas.data.labels import LabelTable
+from soloatlas.data.study import Study
 from soloatlas.errors import InputError, RunError
 from soloatlas.reproduction import FIGURES, TABLES, Row, reproduce_table
-from soloatlas.reproduction.drawings import feature_maps
+from soloatlas.reproduction.drawings import feature_maps, overlays
+from soloatlas.reproduction.row_run import Conditions, Task
 
 TINY = (
     "registration.steps=2",
@@ -98,6 +102,17 @@ def test_warped_atlases_have_the_measures_of_their_runs(cohort):
         for shown in record["shown"]:
             found = {key: float(value) for key, value in measured[shown["scan"]].items()}
             assert shown["fields"][row["name"]] == pytest.approx(found, abs=1e-4)
+
+
+def test_labels_that_are_not_scored_are_not_shown(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    task = Task("unet", "student", 0, Conditions(Study("heads", *[tmp_path / "a.nii"] * 2, ()), labels=(3, 9)))
+    table = LabelTable((0, 2, 3, 9), ("background", "cord", "gland", "jaw"), ((0, 0, 0),) * 4, ((1, 2),))
+    task.folder().mkdir(parents=True)
+    (task.folder() / "labels.json").write_text(json.dumps(table.to_json()))
+    kept = overlays._scored(task)
+    assert (kept.values, kept.names) == ((0, 3, 9), ("background", "gland", "jaw"))
+    assert overlays._classes(np.array([[[0, 2, 3, 9, 200]]]), kept).tolist() == [[[0, 0, 1, 2, 0]]]
 
 
 def test_a_patch_lies_within_the_grid_about_its_centre():

@@ -16,7 +16,7 @@ from soloatlas.reporting import slices
 from soloatlas.reporting.about_run import display_window
 from soloatlas.reporting.contents import read_contents
 from soloatlas.reproduction.drawings.sheet import class_colours, heading, named_colours, picture_grid, show
-from soloatlas.reproduction.row_run import Finished
+from soloatlas.reproduction.row_run import Finished, Task
 from soloatlas.reproduction.rows import Pictures
 from soloatlas.tables import number
 
@@ -29,7 +29,7 @@ PIXELS = 260  # of a picture's longer side
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One scan cut to the expert's labels, (x, y, z), RAS+ axes; label maps hold classes of the rows' table."""
+    """One scan cut to the expert's labels, (x, y, z), RAS+ axes; label maps hold classes of the scored labels."""
 
     name: str
     image: np.ndarray
@@ -49,7 +49,7 @@ def draw(sheet: Figure, pictures: Pictures, rows: Sequence[Finished]) -> dict[st
         and the DSC of each row on it.
     """
     test = rows[0].tasks[0].conditions.study.test_images[: pictures.scans]
-    table = LabelTable.from_json(json.loads((rows[0].tasks[0].folder() / "labels.json").read_text(encoding="utf-8")))
+    table = _scored(rows[0].tasks[0])
     colours = class_colours(table)
     cases = [_case(rows, place, table) for place in range(len(test))]
     views = [slices.view_of(c.image.shape, c.spacing, slices.busiest(c.truth > 0), PIXELS, PIXELS) for c in cases]
@@ -71,6 +71,18 @@ def draw(sheet: Figure, pictures: Pictures, rows: Sequence[Finished]) -> dict[st
     }
 
 
+def _scored(task: Task) -> LabelTable:
+    """Of the labels of a run those that are scored: the expert may have left out the others."""
+    table = LabelTable.from_json(json.loads((task.folder() / "labels.json").read_text(encoding="utf-8")))
+    labels = task.conditions.labels
+    kept = [c for c, value in enumerate(table.values) if labels is None or c == 0 or value in labels]
+    return LabelTable(
+        values=tuple(table.values[c] for c in kept),
+        names=tuple(table.names[c] for c in kept),
+        colours=tuple(table.colours[c] for c in kept),
+    )
+
+
 def _case(rows: Sequence[Finished], place: int, table: LabelTable) -> Case:
     tasks = [finished.tasks[0] for finished in rows]
     study = tasks[0].conditions.study
@@ -88,7 +100,7 @@ def _case(rows: Sequence[Finished], place: int, table: LabelTable) -> Case:
 
 
 def _classes(array: np.ndarray, table: LabelTable) -> np.ndarray:
-    """Classes of the labels that the table knows, 0 elsewhere: a truth may hold more than the atlas."""
+    """Classes of the labels that the table knows, 0 elsewhere."""
     return table.encode(np.where(np.isin(array, table.values), array, 0))
 
 
