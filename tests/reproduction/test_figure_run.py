@@ -49,7 +49,7 @@ def test_overlays_and_boxes_show_the_scores_of_the_runs(cohort, monkeypatch):
     (shown,) = record["shown"]
     made = written(cohort)
     (run,) = made
-    assert record["rows"][0]["runs"] == [f"runs/hippocampus/{run}"]
+    assert record["drawn_from"][0]["runs"] == [f"runs/hippocampus/{run}"]
     metrics = {}
     for row, stage in (("CLMorph", "register"), ("OS-MedSeg", "student")):
         metrics[row] = json.loads((cohort / f"runs/hippocampus/{run}/test-{stage}-scores/metrics.json").read_text())
@@ -95,7 +95,7 @@ def test_feature_maps_go_on_after_a_stop_and_need_the_teacher(cohort, monkeypatc
 def test_warped_atlases_have_the_measures_of_their_runs(cohort):
     record, _ = reproduced(cohort, "lt-net:figure-3", FLAT, "dev")
     assert [shown["scan"] for shown in record["shown"]] == ["scan_01", "scan_02", "scan_03"]
-    for row in record["rows"]:
+    for row in record["drawn_from"]:
         with (cohort / row["runs"][0] / "fields.csv").open() as file:
             measured = {line.pop("scan"): line for line in csv.DictReader(file)}
         assert ("inverse_error_mm" in measured["scan_01"]) == (row["name"] == "LT-Net"), "one has a way back"

@@ -38,7 +38,7 @@ def write_figure(key: str, pictures: Pictures, conditions: Conditions, rows: Seq
         "source": pictures.source,
         "drawing": pictures.drawing,
         **circumstances(conditions),
-        "rows": [_row(pictures, finished) for finished in rows],
+        "drawn_from": [_row(pictures, finished) for finished in rows],  # not "rows": it is no table of results
         **shown,
         "caption": caption,
     }
