@@ -251,6 +251,8 @@ def test_methods_and_help():
     assert "os-medseg" in [m["name"] for m in listed]
     assert "choose-atlas" in run("--help").stdout
     assert "os-medseg:table-5" in run("reproduce", "--list").stdout
+    assert "os-medseg:figure-5" in [one["id"] for one in json.loads(run("reproduce", "--list", "--json").stdout)]
+    refused("reproduce", "os-medseg:figure-5", "--json", says="add --list")
 
 
 def test_check_and_choose_atlas_answer_in_json(study):

@@ -43,6 +43,7 @@ NOT_RUN = {
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
     "soloatlas claims --cohort hippocampus": "needs records; tests/reproduction/test_claims.py",
     "soloatlas reproduce os-medseg:table-1 --cohort brain_malf --budget 8 --jobs 2": "hours, and a cohort",
+    "soloatlas reproduce os-medseg:figure-5 --cohort brain_malf --jobs 2": "hours, and a cohort",
     "soloatlas reproduce os-medseg:table-3 --data ~/neurite-oasis --cohort oasis": "days, and the data set",
     "soloatlas datasets oasis --data ~/neurite-oasis": "needs the data set; tests/test_dataset_command.py",
     "soloatlas datasets oasis --data ~/neurite-oasis --output cohorts": "needs it, too; tests/test_dataset_command.py",

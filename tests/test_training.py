@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from soloatlas.errors import RunError
+from soloatlas.errors import InputError, RunError
 from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
-from soloatlas.training import Rival, Session, Stage, _rate, fit, steps_of
+from soloatlas.training import Rival, Session, Stage, _rate, checkpoint_weights, fit, steps_of
 
 
 def make_network():
@@ -126,6 +126,26 @@ def test_a_checkpoint_of_other_networks_is_refused(session):
     fit(make_stage(make_network(), 2), session)
     with pytest.raises(RunError, match="does not fit these settings"):
         fit(make_stage(nn.Linear(4, 1), 4), session)
+
+
+def test_a_network_is_read_back_from_a_checkpoint(session):
+    network, other = make_network(), nn.Linear(4, 1)
+
+    def objective(step, items):
+        yield {"rival": other(torch.ones(2, 4)).square().mean()}
+        yield {"fit": network(torch.ones(2, 4)).square().mean()}
+
+    rival = Rival({"other": other}, {"rival": 1.0})
+    fit(Stage("toy", {"net": network}, objective, {"fit": 1.0}, 5, 2, 2, 1e-2, rival=rival), session)
+    path = session.folder / "checkpoints/toy.safetensors"
+    found = checkpoint_weights(path, "net")
+    assert set(found) == set(network.state_dict())
+    assert all(torch.equal(found[key], value) for key, value in network.state_dict().items())
+    with pytest.raises(InputError, match=r"toy.safetensors: holds no teacher; train the run again"):
+        checkpoint_weights(path, "teacher")
+    path.write_bytes(b"nonsense")
+    with pytest.raises(InputError, match=r"toy.safetensors: cannot be read, and only it holds the net"):
+        checkpoint_weights(path, "net")
 
 
 def test_every_pass_visits_every_item_once():

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
 import click
 
 from soloatlas.command_parts import FOLDER, integers, watched
+from soloatlas.errors import InputError
 
 
 @click.command()
@@ -69,6 +71,7 @@ def compare(
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row that has it.")
 @click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
+@click.option("--json", "as_json", is_flag=True, help="With --list: rows, needs and times, too.")
 @watched
 def reproduce(
     id_: str | None,
@@ -82,13 +85,16 @@ def reproduce(
     jobs: int,
     changes: tuple[str, ...],
     listed: bool,
+    as_json: bool,
     progress: Any,
 ) -> None:
-    """Run a table of a paper, for example os-medseg:table-3, on a cohort; ours beside the published."""
-    from soloatlas.reproduction import TABLES, reproduce_table
+    """Run a table or figure of a paper, for example os-medseg:table-3, on a cohort; ours beside the published."""
+    from soloatlas.reproduction import reproduce_table
+    from soloatlas.reproduction.listing import as_lines, described
 
     if listed or id_ is None:
-        for key, table in TABLES.items():
-            click.echo(f"{key:<36} {table.title}")
+        click.echo(json.dumps(described(output), indent=1) if as_json else as_lines())
         return
+    if as_json:
+        raise InputError("--json tells what can be reproduced; add --list, or leave it out")
     click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data, preset, budget, jobs))

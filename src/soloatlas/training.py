@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from soloatlas.atomic import replacing
 from soloatlas.devices import autocast, choose_precision
-from soloatlas.errors import RunError
+from soloatlas.errors import InputError, RunError
 from soloatlas.randomness import seeded_modules, visiting_order
 from soloatlas.settings import Loop, Schedule
 
@@ -334,6 +334,26 @@ def load_checkpoint(path: Path, players: Sequence[_Player], scaler: torch.amp.Gr
         saved = {k.removeprefix("scaler."): float(v) for k, v in metadata.items() if k.startswith("scaler.")}
         scaler.load_state_dict({k: int(v) if k.startswith("_g") else v for k, v in saved.items()})
     return int(metadata["step"])
+
+
+def checkpoint_weights(path: Path, name: str) -> dict[str, Tensor]:
+    """State of the network ``name`` in a checkpoint: of the stage's own networks, not of a rival.
+
+    Raises:
+        InputError: the checkpoint is gone or damaged, or holds no such network.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        tensors = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise InputError(f"{path}: cannot be read, and only it holds the {name}; train the run again") from error
+    players = {key.split(".")[1] for key in tensors if key.startswith("weights.")}
+    found = _part(tensors, f"weights.{max(players, default='0')}.{name}.")
+    if not found:
+        raise InputError(f"{path}: holds no {name}; train the run again")
+    return found
 
 
 def _part(tensors: Mapping[str, Tensor], prefix: str) -> dict[str, Tensor]:

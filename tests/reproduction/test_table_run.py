@@ -2,13 +2,11 @@
 
 import json
 import pathlib
-import shutil
 from dataclasses import replace
 
 import pytest
 
 from soloatlas.data.cohorts import recorded_atlas
-from soloatlas.data.demo import simulate_cohort
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
@@ -51,30 +49,6 @@ def test_paired_differences_average_seeds_within_a_case():
     assert found["cases"] == 2
     low, high = found["ci95"]
     assert low == pytest.approx(0.1) and high == pytest.approx(0.2)
-
-
-@pytest.fixture
-def cohort(tmp_path, monkeypatch):
-    """The simulated cohort in the shared layout, under the name of the hippocampus cohort."""
-    study = simulate_cohort(tmp_path / "made", pool=3, test=2, seed=1, spacing=5.0)
-    folder, atlas = tmp_path / "data/hippocampus", recorded_atlas("hippocampus")
-    for kind in ("images", "labels"):
-        (folder / kind).mkdir(parents=True)
-    shutil.copyfile(study.atlas, folder / f"images/{atlas}.nii.gz")
-    shutil.copyfile(study.atlas_labels, folder / f"labels/{atlas}.nii.gz")
-    for scan in study.unlabelled:
-        shutil.copyfile(scan, folder / "images" / scan.name)
-    for scan, truth in zip(study.test_images, study.test_labels, strict=True):
-        shutil.copyfile(scan, folder / "images" / scan.name)
-        shutil.copyfile(truth, folder / "labels" / truth.name)
-    shutil.copyfile(study.label_names, folder / "labels.json")
-    test = [scan.name.removesuffix(".nii.gz") for scan in study.test_images]
-    pool = [atlas, *(scan.name.removesuffix(".nii.gz") for scan in study.unlabelled)]
-    (folder / "split.json").write_text(json.dumps({"pool": pool, "dev": test[:1], "test": test}))
-    monkeypatch.setitem(COHORTS, "hippocampus", {"unlabelled": 3, "changes": ()})
-    monkeypatch.setenv("SOLOATLAS_DATA", str(tmp_path / "data"))
-    monkeypatch.chdir(tmp_path)
-    return tmp_path
 
 
 def test_a_table_is_run_recorded_and_not_run_again(cohort):

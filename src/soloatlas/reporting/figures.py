@@ -122,12 +122,12 @@ def draw_strips(measures: Sequence[Measure]) -> Markup:
         for place, measure in enumerate(measures, start=1):
             axes = figure.add_subplot(1, len(measures), place)
             groups = [measure.before, measure.values] if measure.before else [measure.values]
-            offsets = [_jitter(len(values)) for values in groups]
+            offsets = [jitter(len(values)) for values in groups]
             if measure.before:
                 for pair, shift in zip(zip(*groups, strict=True), offsets[0], strict=True):
                     axes.plot([shift, 1 + shift], pair, color=SERIES[0], linewidth=0.5, alpha=0.25)
             for at, (values, shift) in enumerate(zip(groups, offsets, strict=True)):
-                _box(axes, values, at, SERIES[0], vertical=True)
+                draw_box(axes, values, at, SERIES[0], vertical=True)
                 axes.plot(at + shift, values, "o", color=SERIES[0], markersize=2.6, alpha=0.6, markeredgewidth=0)
             axes.set_xticks(range(len(groups)), ["before", "after"] if measure.before else [""])
             axes.set_xlim(-0.6, len(groups) - 0.4)
@@ -165,8 +165,8 @@ def _structures_panel(axes: Axes, panel: Spread, structures: int, series: int) -
         colour = SERIES[s % len(SERIES)]
         for c in range(structures):
             values, at = panel.values[s][c], c + (s - (series - 1) / 2) * spread
-            _box(axes, values, at, colour, vertical=False, width=0.62 * spread)
-            shift = _jitter(len(values), 0.22 * spread)
+            draw_box(axes, values, at, colour, vertical=False, width=0.62 * spread)
+            shift = jitter(len(values), 0.22 * spread)
             axes.plot(values, at + shift, "o", color=colour, markersize=2.8, alpha=0.6, markeredgewidth=0)
     for c, mark in enumerate(panel.marks):
         if mark is not None:
@@ -190,7 +190,7 @@ def _edge_marks(axes: Axes, panel: Spread, structures: int, series: int) -> None
                 axes.plot([right], [at], ">", color=SERIES[s % len(SERIES)], markersize=5, clip_on=False)
 
 
-def _box(axes: Axes, values: Sequence[float], at: float, colour: str, vertical: bool, width: float = 0.5) -> None:
+def draw_box(axes: Axes, values: Sequence[float], at: float, colour: str, vertical: bool, width: float = 0.5) -> None:
     """Quartiles and median; whiskers to the furthest value within 1.5 quartile ranges."""
     if len(values) < 5:  # fewer points speak for themselves
         return
@@ -210,7 +210,7 @@ def _box(axes: Axes, values: Sequence[float], at: float, colour: str, vertical: 
     )
 
 
-def _jitter(count: int, reach: float = 0.16) -> np.ndarray:
+def jitter(count: int, reach: float = 0.16) -> np.ndarray:
     """Sideways offsets that part the points: always the same, far apart for neighbours in the list."""
     out: np.ndarray = ((np.arange(count) * 0.618034) % 1 - 0.5) * 2 * reach * (count > 1)
     return out

@@ -8,17 +8,36 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from soloatlas.reproduction.rows import Row, Table
+from soloatlas.reproduction.rows import Curve, Row, Table
 
 _WEIGHTS = (0.0, 0.01, 0.1, 1.0, 10.0, 100.0)
 _PERCENT = (20, 40, 60, 80, 100)
 
 
-def _curve(setting: str, values: Sequence[float], published: Sequence[float]) -> tuple[Row, ...]:
-    """A row for each value of a setting."""
-    return tuple(
+def _line(name: str, places: Sequence[float], rows: Sequence[Row]) -> Curve:
+    """A line through rows."""
+    return Curve(name, tuple((float(place), row.name) for place, row in zip(places, rows, strict=True)))
+
+
+def _by_setting(
+    title: str, figure: str, setting: str, values: Sequence[float], published: Sequence[float], reference: float
+) -> Table:
+    """A row of OS-MedSeg for each value of a setting, all on one line."""
+    rows = tuple(
         Row(f"{setting} = {value:g}", (f"{setting}={value:g}",), published=(cell,))
         for value, cell in zip(values, published, strict=True)
+    )
+    return Table(
+        title=title,
+        source=f"Zhou et al. 2024, Fig. {figure}",
+        method="os-medseg",
+        published_on="OASIS",
+        reference=f"{setting} = {reference:g}",
+        measures=("dice",),
+        rows=rows,
+        drawing="curves",
+        axis=title.lower(),
+        curves=(_line("OS-MedSeg", values, rows),),
     )
 
 
@@ -30,35 +49,32 @@ def _with_share(name: str, method: str, stage: str, published: Sequence[float | 
     )
 
 
+# Without unlabelled scans OS-MedSeg and BRBS are a segmenter learnt from the atlas alone; CLMorph is nothing.
+_NOTHING = Row("OS-MedSeg and BRBS, 0 % (ResUNet)", published=(0.61,), method="resunet")
+_OURS = _with_share("OS-MedSeg", "os-medseg", "student", (0.745, 0.785, 0.787, 0.815, 0.846))
+_BRBS = _with_share("BRBS", "brbs", "student", (None,) * 5)
+_CLMORPH = _with_share("CLMorph", "clmorph", "register", (0.645, 0.67, 0.70, 0.70, 0.726))
+
 CURVES: dict[str, Table] = {
-    "os-medseg:figure-7a-hint": Table(
-        title="Weight of the hint loss",
-        source="Zhou et al. 2024, Fig. 7a",
-        method="os-medseg",
-        published_on="OASIS",
-        reference="hint.weight = 0",
-        measures=("dice",),
-        rows=_curve("hint.weight", _WEIGHTS, (0.806, 0.835, 0.841, 0.854, 0.830, 0.825)),
+    "os-medseg:figure-7a-hint": _by_setting(
+        "Weight of the hint loss", "7a", "hint.weight", _WEIGHTS, (0.806, 0.835, 0.841, 0.854, 0.830, 0.825), 0
     ),
-    "os-medseg:figure-7a-reconstruction": Table(
-        title="Weight of the reconstruction loss",
-        source="Zhou et al. 2024, Fig. 7a",
-        method="os-medseg",
-        published_on="OASIS",
-        reference="teacher.weight = 1",
-        measures=("dice",),
-        rows=_curve("teacher.weight", _WEIGHTS, (0.826, 0.831, 0.840, 0.854, 0.848, 0.830)),
+    "os-medseg:figure-7a-reconstruction": _by_setting(
+        "Weight of the reconstruction loss",
+        "7a",
+        "teacher.weight",
+        _WEIGHTS,
+        (0.826, 0.831, 0.840, 0.854, 0.848, 0.830),
+        1,
     ),
-    "os-medseg:figure-7b": Table(
-        title="Levels of features in the hint loss",
-        source="Zhou et al. 2024, Fig. 7b",
-        method="os-medseg",
-        published_on="OASIS",
-        reference="hint.levels = 2",
-        measures=("dice",),
-        rows=_curve("hint.levels", range(6), (0.806, 0.831, 0.854, 0.827, 0.835, 0.829)),
+    "os-medseg:figure-7b": _by_setting(
+        "Levels of features in the hint loss",
+        "7b",
+        "hint.levels",
+        range(6),
+        (0.806, 0.831, 0.854, 0.827, 0.835, 0.829),
+        2,
     ),
-    # Without unlabelled scans OS-MedSeg and BRBS are a segmenter learnt from the atlas alone; CLMorph is nothing.
     "os-medseg:figure-7c": Table(
         title="Share of the unlabelled scans",
         source="Zhou et al. 2024, Fig. 7c",
@@ -66,11 +82,13 @@ CURVES: dict[str, Table] = {
         published_on="BCV",
         reference="OS-MedSeg, 100 %",
         measures=("dice",),
-        rows=(
-            Row("OS-MedSeg and BRBS, 0 % (ResUNet)", published=(0.61,), method="resunet"),
-            *_with_share("OS-MedSeg", "os-medseg", "student", (0.745, 0.785, 0.787, 0.815, 0.846)),
-            *_with_share("BRBS", "brbs", "student", (None,) * 5),
-            *_with_share("CLMorph", "clmorph", "register", (0.645, 0.67, 0.70, 0.70, 0.726)),
+        rows=(_NOTHING, *_OURS, *_BRBS, *_CLMORPH),
+        drawing="curves",
+        axis="share of the unlabelled scans, %",
+        curves=(
+            _line("OS-MedSeg", (0, *_PERCENT), (_NOTHING, *_OURS)),
+            _line("BRBS", (0, *_PERCENT), (_NOTHING, *_BRBS)),
+            _line("CLMorph", _PERCENT, _CLMORPH),
         ),
     ),
 }

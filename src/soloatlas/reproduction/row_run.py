@@ -15,9 +15,9 @@ import numpy as np
 
 from soloatlas.data.study import Study, with_pool_labels
 from soloatlas.methods import Method, load_method, settings_of
-from soloatlas.reproduction.rows import Row, Table
+from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
-from soloatlas.runs import read_record
+from soloatlas.runs import command_line, machine, read_record, versions
 from soloatlas.settings import applicable, to_dict
 
 Split = Literal["dev", "test"]
@@ -70,8 +70,26 @@ class Task:
             Path("runs") / study.name / f"{self.method}-{digest}-{len(study.unlabelled)}scans{several}-seed{self.seed}"
         )
 
+    def segmentations(self) -> Path:
+        """Where the scans of the split lie segmented."""
+        return self.folder() / f"{self.conditions.split}-{self.stage}"
 
-def tasks_of(table: Table, row: Row, conditions: Conditions) -> list[Task]:
+    def scores(self) -> Path:
+        """Where `evaluation.evaluate` writes."""
+        united = "-united" if self.conditions.unite_sides else ""
+        return self.folder() / f"{self.conditions.split}-{self.stage}-scores{united}"
+
+
+@dataclass(frozen=True)
+class Finished:
+    """A row, its tasks, and what `run_and_score` said of each."""
+
+    row: Row
+    tasks: tuple[Task, ...]
+    runs: tuple[dict[str, Any], ...]
+
+
+def tasks_of(table: Table | Pictures, row: Row, conditions: Conditions) -> list[Task]:
     """A row with every seed."""
     method = row.method or table.method
     preset = load_method(method).preset(conditions.preset)
@@ -81,8 +99,9 @@ def tasks_of(table: Table, row: Row, conditions: Conditions) -> list[Task]:
     return [Task(method, row.stage, seed, of_row) for seed in conditions.seeds]
 
 
-def row_record(table: Table, row: Row, runs: Sequence[dict[str, Any]]) -> dict[str, Any]:
+def row_record(table: Table, finished: Finished) -> dict[str, Any]:
     """What a row is, its published cells, and what `run_and_score` said of each run."""
+    row = finished.row
     return {
         "name": row.name,
         "method": row.method or table.method,
@@ -92,7 +111,26 @@ def row_record(table: Table, row: Row, runs: Sequence[dict[str, Any]]) -> dict[s
         "stage": row.stage,
         "headline": row.headline,
         "published": dict(zip_longest(table.measures, row.published)),
-        "runs": list(runs),
+        "runs": list(finished.runs),
+    }
+
+
+def circumstances(conditions: Conditions) -> dict[str, Any]:
+    """What the record of a table or figure says of how it was made."""
+    study = conditions.study
+    return {
+        "cohort": study.name,
+        "split": conditions.split,
+        "scans": len(study.test_images),
+        "unlabelled": len(study.unlabelled),
+        "atlas": study.atlas.name,
+        "seeds": list(conditions.seeds),
+        "preset": conditions.preset,
+        "notes": list(study.notes),
+        "changes": list(conditions.changes),
+        "command": command_line(),
+        "machine": machine(),
+        "versions": versions(),
     }
 
 
@@ -124,13 +162,12 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
     if not begun:
         share_registration(folder, task.settings(), [path.name for path in study.unlabelled], task.seed)
     pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=begun, progress=progress)
-    segmentations = folder / f"{c.split}-{task.stage}"
-    if not (segmentations / "segment.json").exists():
-        pipeline.segment(folder, study.test_images, segmentations, task.stage, progress=progress)
+    if not (task.segmentations() / "segment.json").exists():
+        pipeline.segment(folder, study.test_images, task.segmentations(), task.stage, progress=progress)
     scores = evaluate(
-        segmentations,
+        task.segmentations(),
         study.test_labels,
-        folder / (f"{c.split}-{task.stage}-scores" + ("-united" if c.unite_sides else "")),
+        task.scores(),
         label_names=study.label_names,
         labels=c.labels,
         not_contoured_if_absent=c.not_contoured_if_absent,

@@ -1,8 +1,11 @@
-"""What a table of a paper is made of: a row is a method with settings one step from the others."""
+"""What a table or a figure of a paper is made of: a row is a method with settings one step from the others."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
+
+Plane = Literal["axial", "coronal", "sagittal"]
 
 
 @dataclass(frozen=True)
@@ -31,14 +34,24 @@ class Row:
 
 
 @dataclass(frozen=True)
+class Curve:
+    """A line of a plot: its name, and the rows on it, by name, with their places on the horizontal axis."""
+
+    name: str
+    points: tuple[tuple[float, str], ...]
+
+
+@dataclass(frozen=True)
 class Table:
-    """A table of a paper.
+    """A table of a paper, or a figure that plots one.
 
     Attributes:
         reference: the row that the others are compared with.
         measures: its columns: ``dice``, ``hd95_mm``, over the test cases ``sd``, ``min`` and ``max`` of DSC, or
             names of structures (`structures.structure`).
         unite_sides: left and right are scored as one structure.
+        drawing: module of `drawings` that plots it; empty: it is not plotted.
+        curves: what ``drawing="curves"`` plots; ``axis`` names their horizontal axis.
     """
 
     title: str
@@ -49,6 +62,31 @@ class Table:
     rows: tuple[Row, ...]
     measures: tuple[str, ...] = ("dice", "hd95_mm")
     unite_sides: bool = False
+    drawing: str = ""
+    axis: str = ""
+    curves: tuple[Curve, ...] = ()
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """A figure of a paper that shows scans and what rows make of them.
+
+    Attributes:
+        method: of the rows that name none.
+        drawing: module of `drawings`.
+        scans: how many are shown, the first of the split or, where the drawing says so, of the pool.
+        planes: in which they are cut.
+        remark: what a reader who knows the paper's figure should know of ours.
+    """
+
+    title: str
+    source: str
+    method: str
+    drawing: str
+    rows: tuple[Row, ...]
+    scans: int
+    planes: tuple[Plane, ...]
+    remark: str = ""
 
 
 RANGE = ("dice", "sd", "min", "max")

@@ -1,4 +1,4 @@
-"""Running a table's rows on a cohort, and what is recorded of it."""
+"""Running the rows of a table or figure on a cohort, and what is recorded of it."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from soloatlas.atomic import write_json, write_text
 from soloatlas.data.cohorts.shared import shared_cohort
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
+from soloatlas.reproduction.figure_run import write_figure, write_plot
+from soloatlas.reproduction.listing import everything
 from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
-from soloatlas.reproduction.row_run import Conditions, Split, row_record, tasks_of
-from soloatlas.reproduction.rows import Table
+from soloatlas.reproduction.row_run import Conditions, Finished, Split, circumstances, row_record, tasks_of
+from soloatlas.reproduction.rows import Pictures, Table
 from soloatlas.reproduction.side_by_side import run_tasks
-from soloatlas.reproduction.tables import TABLES
-from soloatlas.runs import command_line, machine, versions
 from soloatlas.settings import require_applicable
 
 if TYPE_CHECKING:
@@ -53,14 +53,14 @@ def reproduce_table(
     minutes: float = 0.0,
     jobs: int = 1,
 ) -> str:
-    """Run every row of a table on a cohort and record it.
+    """Run every row of a table, or of a figure, on a cohort, record it and draw what the paper draws.
 
     Args:
-        key: such as ``os-medseg:table-3``.
+        key: such as ``os-medseg:table-3`` or ``os-medseg:figure-5``.
         cohort: a folder of the shared data or, given ``data``, a public data set (`public_study`).
         output: the record goes to ``output/<cohort>/<key>.json`` (``<key>-dev.json`` on the dev scans), the table
-            to ``.md`` and ``.tex`` beside it; the runs stay in ``runs/<cohort>`` of the working folder, and a
-            finished one is not run again.
+            to ``.md`` and ``.tex`` beside it, a figure to ``.png`` and ``.svg``; the runs stay in ``runs/<cohort>``
+            of the working folder, and a finished one is not run again.
         seeds: each row is run with each.
         split: scans that are scored, ``test`` or ``dev``.
         changes: settings for every row that has them.
@@ -70,15 +70,17 @@ def reproduce_table(
         jobs: runs at a time (`side_by_side`).
 
     Returns:
-        The table as text: ours, published, and the paired difference from the reference row.
+        The table as text: ours, published, and the paired difference from the reference row; or what a figure shows.
 
     Raises:
-        InputError: no such table or cohort, or a change that no row's method has.
+        InputError: no such table, figure or cohort, a change that no row's method has, or a run that lacks what
+            is to be drawn.
     """
-    if key not in TABLES:
-        raise InputError(f"reproduce {key}: not a table; known: {', '.join(TABLES)}")
-    table = TABLES[key]
-    require_applicable([load_method(row.method or table.method).preset(preset) for row in table.rows], changes)
+    known = everything()
+    if key not in known:
+        raise InputError(f"reproduce {key}: not a table or figure; known: {', '.join(known)}")
+    of = known[key]
+    require_applicable([load_method(row.method or of.method).preset(preset) for row in of.rows], changes)
     conditions = _conditions(cohort, split, data, progress)
     limit = (f"loop.minutes={minutes}",) if minutes else ()
     conditions = replace(
@@ -86,17 +88,34 @@ def reproduce_table(
         seeds=tuple(seeds),
         preset=preset,
         changes=(*conditions.changes, *changes, *limit),
-        unite_sides=table.unite_sides,
+        unite_sides=isinstance(of, Table) and of.unite_sides,
     )
-    tasks = [tasks_of(table, row, conditions) for row in table.rows]
-    runs = iter(run_tasks([task for of_row in tasks for task in of_row], jobs, progress))
-    rows = [row_record(table, row, [next(runs) for _ in of_row]) for row, of_row in zip(table.rows, tasks, strict=True)]
-    record = _record(key, table, conditions, rows)
+    rows = _finished(of, conditions, jobs, progress)
     stem = output / conditions.study.name / (key.replace(":", "-") + ("" if split == "test" else f"-{split}"))
+    if isinstance(of, Pictures):
+        return write_figure(key, of, conditions, rows, stem)
+    return _write_table(key, of, conditions, rows, stem)
+
+
+def _finished(of: Table | Pictures, conditions: Conditions, jobs: int, progress: Progress | None) -> list[Finished]:
+    """Every row with every seed, run where that is missing."""
+    tasks = [tasks_of(of, row, conditions) for row in of.rows]
+    runs = iter(run_tasks([task for of_row in tasks for task in of_row], jobs, progress))
+    return [
+        Finished(row, tuple(of_row), tuple(next(runs) for _ in of_row))
+        for row, of_row in zip(of.rows, tasks, strict=True)
+    ]
+
+
+def _write_table(key: str, table: Table, conditions: Conditions, rows: Sequence[Finished], stem: Path) -> str:
+    """Record a table, plot it where the paper does, and return it as text."""
+    record = _record(key, table, conditions, [row_record(table, finished) for finished in rows])
     write_json(stem.with_suffix(".json"), record)
-    write_text(stem.with_suffix(".md"), as_markdown(record))
     write_text(stem.with_suffix(".tex"), as_latex(record))
-    return as_text(record)
+    plot = write_plot(table, rows, stem) if table.drawing else ""
+    shown = f"\n![{table.title}]({stem.name}.png)\n\n{plot}\n" if plot else ""
+    write_text(stem.with_suffix(".md"), as_markdown(record) + shown)
+    return as_text(record) + (f"\n\n{plot}\nfigure: {stem}.png, .svg" if plot else "")
 
 
 def _conditions(cohort: str, split: Split, data: Path | None, progress: Progress | None) -> Conditions:
@@ -123,27 +142,15 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
         row |= row_measures(row["runs"])
         row["structures"] = _structure_means(row["runs"])
         row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
-    study = conditions.study
     return {
         "id": key,
         "title": table.title,
         "source": table.source,
         "published_on": table.published_on,
         "measures": list(table.measures),
-        "cohort": study.name,
-        "split": conditions.split,
-        "scans": len(study.test_images),
-        "unlabelled": len(study.unlabelled),
-        "atlas": study.atlas.name,
-        "seeds": list(conditions.seeds),
-        "preset": conditions.preset,
-        "notes": list(study.notes),
-        "changes": list(conditions.changes),
+        **circumstances(conditions),
         "reference": reference["name"],
         "rows": rows,
-        "command": command_line(),
-        "machine": machine(),
-        "versions": versions(),
     }
 
 

@@ -1,0 +1,107 @@
+"""What can be reproduced: each table and figure with its rows, what they need and how long they take."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from soloatlas.methods import load_method
+from soloatlas.reproduction.figures import FIGURES
+from soloatlas.reproduction.rows import Pictures, Row, Table
+from soloatlas.reproduction.tables import TABLES
+from soloatlas.runs import machine
+
+
+def everything() -> dict[str, Table | Pictures]:
+    """Tables and figures by id, in the order of their ids."""
+    every: dict[str, Table | Pictures] = {**TABLES, **FIGURES}
+    return dict(sorted(every.items()))
+
+
+def as_lines() -> str:
+    """A line for each: id, whether it is a table, a figure, or a table with one, and its title."""
+    return "\n".join(f"{key:<36} {kind(key, of):<16} {of.title}" for key, of in everything().items())
+
+
+def kind(key: str, of: Table | Pictures) -> str:
+    """``table``, ``figure``, or ``table and figure`` for a table of the paper that is plotted as well."""
+    if ":figure-" in key:
+        return "figure"
+    return "table and figure" if of.drawing else "table"
+
+
+def described(results: Path) -> list[dict[str, Any]]:
+    """All that is listed, ready for JSON.
+
+    Args:
+        results: folder of the records that earlier calls of reproduce wrote; how long a row took is read there.
+
+    Returns:
+        For each ``id``, ``title``, ``source``, ``kind``; ``needs``: ``methods``, ``labelled_pool`` (a row learns from
+        labels of the pool), ``atlases`` (labelled scans that a row takes at most); ``rows``: each row's ``name``,
+        ``method``, ``stage``, ``changes``, ``share`` of the pool, ``atlases``, ``typical`` (the method's own estimate
+        for the preset quick on 2 cores) and ``recorded``.
+    """
+    recorded = list(_recorded(results))
+    return [_described(key, of, recorded) for key, of in everything().items()]
+
+
+def _described(key: str, of: Table | Pictures, recorded: list[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+    methods = sorted({row.method or of.method for row in of.rows})
+    return {
+        "id": key,
+        "title": of.title,
+        "source": of.source,
+        "kind": kind(key, of),
+        "needs": {
+            "methods": methods,
+            "labelled_pool": any(load_method(name).METHOD.pool == "labelled" for name in methods),
+            "atlases": max(row.atlases for row in of.rows),
+        },
+        "rows": [_row(of, row, recorded) for row in of.rows],
+    }
+
+
+def _row(of: Table | Pictures, row: Row, recorded: list[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:
+    method = row.method or of.method
+    took: list[dict[str, Any]] = []
+    for which, entry in recorded:
+        # Tables share runs: the same minutes stand in several records.
+        if which == (method, row.changes, row.share, row.atlases) and entry not in took:
+            took.append(entry)
+    return {
+        "name": row.name,
+        "method": method,
+        "stage": row.stage,
+        "changes": list(row.changes),
+        "share": row.share,
+        "atlases": row.atlases,
+        "typical": load_method(method).METHOD.typical,
+        "recorded": took,
+    }
+
+
+def _recorded(results: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
+    """(what a row was, how long its runs took) of every record of a table.
+
+    ``minutes`` of preparing and training, a number for each seed; less where a row found another's registration.
+    """
+    here = {key: machine()[key] for key in ("processor", "cores")}
+    for path in sorted(results.rglob("*.json")):
+        record = json.loads(path.read_text(encoding="utf-8"))
+        if not isinstance(record, dict) or "reference" not in record or record.get("id") not in TABLES:
+            continue
+        for row in record["rows"]:
+            method = row.get("method") or TABLES[record["id"]].method
+            entry = {
+                "cohort": record["cohort"],
+                "unlabelled": record["unlabelled"],
+                "preset": record.get("preset", "quick"),
+                "changes": record["changes"],
+                "minutes": [round(sum(run["seconds"].values()) / 60, 1) for run in row["runs"]],
+                "machine": record["machine"],
+                "this_machine": here.items() <= record["machine"].items(),
+            }
+            yield (method, tuple(row["changes"]), row.get("share", 1.0), row.get("atlases", 1)), entry

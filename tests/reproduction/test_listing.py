@@ -1,0 +1,52 @@
+"""What can be reproduced, what it needs, and how long it took."""
+
+import json
+
+from soloatlas.reproduction.listing import as_lines, described
+from soloatlas.runs import machine
+
+RECORD = {
+    "id": "os-medseg:table-3",
+    "cohort": "hippocampus",
+    "unlabelled": 100,
+    "changes": [],
+    "reference": "ours",
+    "rows": [
+        {"name": "base", "changes": [], "runs": [{"seconds": {"prepare": 30.0, "learn": 90.0}}]},
+        {"name": "M2", "changes": ["teacher=false"], "method": "os-medseg", "runs": [{"seconds": {"learn": 60.0}}] * 2},
+    ],
+}
+
+
+def test_tables_and_figures_are_listed_with_their_kind():
+    lines = as_lines().splitlines()
+    assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
+    kinds = {line.split()[0]: line for line in lines}
+    assert "table and figure The methods" in kinds["os-medseg:table-2"]
+    assert "figure           Segmentations of one scan" in kinds["os-medseg:figure-5"]
+    assert " table            Components" in kinds["os-medseg:table-3"]
+
+
+def test_needs_are_those_of_the_rows(tmp_path):
+    listed = {entry["id"]: entry for entry in described(tmp_path)}
+    assert listed["lt-net:table-3"]["needs"] == {"methods": ["lt-net", "mabmis"], "labelled_pool": False, "atlases": 5}
+    assert listed["lt-net:figure-4"]["needs"]["labelled_pool"], "the upper bound learns from labels"
+    assert not listed["os-medseg:figure-6"]["needs"]["labelled_pool"]
+    row = listed["os-medseg:figure-7c"]["rows"][1]
+    assert (row["method"], row["share"], row["recorded"]) == ("os-medseg", 0.2, [])
+    assert row["typical"].startswith("5-40 min")
+
+
+def test_times_are_those_of_the_records_and_shared_runs_count_once(tmp_path):
+    here = {**machine(), "python": "3.0"}
+    for number, of in enumerate((here, here, {**here, "processor": "another"})):
+        folder = tmp_path / "hippocampus"
+        folder.mkdir(exist_ok=True)
+        (folder / f"{number}.json").write_text(json.dumps({**RECORD, "machine": of}))
+    (tmp_path / "other.json").write_text(json.dumps({**RECORD, "id": "gone", "machine": here}))
+    (tmp_path / "list.json").write_text("[]")
+    listed = {entry["id"]: entry for entry in described(tmp_path)}
+    ours = listed["os-medseg:figure-5"]["rows"][-1]["recorded"]
+    assert [(took["minutes"], took["this_machine"]) for took in ours] == [([2.0], True), ([2.0], False)]
+    assert listed["os-medseg:figure-6"]["rows"][1]["recorded"][0]["minutes"] == [1.0, 1.0]
+    assert listed["os-medseg:table-5"]["rows"][0]["recorded"] == []
