@@ -183,7 +183,7 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     refused("segment", tiny, study / "test/images", "--output", study / "test/images", says="overwrite")
     refused("evaluate", study / "test/images", study / "nowhere", "--output", out, says="nowhere")
     refused("evaluate", study, study, "--labels", "one", "--output", out, says="integers")
-    refused("reproduce", "os-medseg:table-99", says="os-medseg:main, os-medseg:readings")
+    refused("reproduce", "os-medseg:table-99", says="os-medseg:main, os-medseg:networks")
     refused("nonsense", says="nonsense")
     assert not (out / "run.json").exists() or json.loads((out / "run.json").read_text())["state"] == "training"
 
