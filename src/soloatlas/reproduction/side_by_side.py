@@ -1,7 +1,7 @@
 """Several runs of a table at once, each in a process with cores, or a GPU, of its own.
 
 A small network on a small grid keeps few cores busy: two runs with one core each are then done sooner than one after
-the other with two. On a large grid they wait for the memory instead.
+the other with two. On a large grid measure first.
 """
 
 from __future__ import annotations
