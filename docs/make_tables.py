@@ -199,13 +199,14 @@ def methods_table() -> str:
 
 def records(root: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
     """(path, content) of the result files that `soloatlas reproduce` wrote, by path."""
+    from soloatlas.reproduction.records import recorded_tables
+
     root = root or ROOT
-    found = []
-    for path in sorted((root / "results").rglob("*.json")):
-        content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and {"id", "cohort", "rows", "split", "reference"} <= set(content):
-            found.append((path.relative_to(root).as_posix(), content))
-    return found
+    return [
+        (path.relative_to(root).as_posix(), content)
+        for path, content in recorded_tables(root / "results")
+        if {"split", "reference"} <= set(content)
+    ]
 
 
 NONE_YET = "No results are recorded yet: `results/` holds no file written by `soloatlas reproduce`."

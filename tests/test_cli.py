@@ -127,6 +127,8 @@ def test_a_folder_gathers_what_one_run_segments_and_refuses_another(tiny, study,
     refused("segment", tiny, first, "--output", tmp_path / "maps", "--stage", "register", says="with stage student")
     shutil.copytree(tiny, tmp_path / "other")
     refused("segment", tmp_path / "other", first, "--output", tmp_path / "maps", says="choose another folder")
+    (tmp_path / "maps/volumes.csv").unlink()
+    refused("segment", tiny, first, "--output", tmp_path / "maps", says="lists are damaged")
 
 
 def test_a_saved_field_warps_the_atlas_in_simpleitk_as_it_does_here(tiny, study, tmp_path):

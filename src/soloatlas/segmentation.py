@@ -104,7 +104,12 @@ def _segmented_before(run: Run, wishes: Wishes, output: Path) -> list[Case]:
     """Scans that this run has segmented in the same way into this folder, as far as their maps are still there."""
     if not (output / "segment.json").exists():
         return []
-    record = json.loads((output / "segment.json").read_text(encoding="utf-8"))
+    try:
+        record = json.loads((output / "segment.json").read_text(encoding="utf-8"))
+        with (output / "volumes.csv").open(newline="") as file:
+            rows = list(csv.reader(file))[1:]
+    except (OSError, ValueError) as error:
+        raise InputError(f"--output {output}: its lists are damaged ({error}); choose another folder") from error
     if record["run"] != str(run.folder.resolve()):
         raise InputError(f"--output {output}: holds segmentations by {record['run']}; choose another folder")
     other = [name for name, value in asdict(wishes).items() if record.get(name) != value]
@@ -113,8 +118,6 @@ def _segmented_before(run: Run, wishes: Wishes, output: Path) -> list[Case]:
             f"--output {output}: holds segmentations with {other[0]} {record.get(other[0])}, not "
             f"{getattr(wishes, other[0])}; choose another folder"
         )
-    with (output / "volumes.csv").open(newline="") as file:
-        rows = list(csv.reader(file))[1:]
     kept = [case for case in record["cases"] if (output / case["output"]).exists()]
     return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
 

@@ -2,6 +2,9 @@
 
 import json
 
+import pytest
+
+from soloatlas.errors import InputError
 from soloatlas.reproduction.listing import as_lines, described
 from soloatlas.runs import machine
 
@@ -50,3 +53,10 @@ def test_times_are_those_of_the_records_and_shared_runs_count_once(tmp_path):
     assert [(took["minutes"], took["this_machine"]) for took in ours] == [([2.0], True), ([2.0], False)]
     assert listed["os-medseg:figure-6"]["rows"][1]["recorded"][0]["minutes"] == [1.0, 1.0]
     assert listed["os-medseg:table-5"]["rows"][0]["recorded"] == []
+
+
+def test_a_damaged_record_is_named(tmp_path):
+    (tmp_path / "hippocampus").mkdir()
+    (tmp_path / "hippocampus/half.json").write_text('{"id": ')
+    with pytest.raises(InputError, match=r"half\.json: not JSON"):
+        described(tmp_path)

@@ -53,7 +53,7 @@ def soft_dice(
 def cross_entropy_and_dice(
     logits: Float[Tensor, "batch classes x y z"], classes: Integer[Tensor, "batch 1 x y z"], balance: float = 0.0
 ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
-    """`cross_entropy` and `soft_dice` (of the structures alone), in half the time of one after the other."""
+    """`cross_entropy` and `soft_dice` (of the structures alone), the logits read once for the two."""
     return _Agreement.apply(logits, classes, _weights(logits, classes, balance), (False, EPSILON))
 
 
@@ -107,7 +107,8 @@ class _Agreement(torch.autograd.Function):
         result = torch.empty_like(logits)
         for sample, slab, rows, truth in _pairs(logits, classes):
             p = rows.softmax(1)
-            # d/d logits is p * (slope + row), minus at the given class its own part of the row.
+            # d/d logits: p * (slope - sum(p * slope)), as of any softmax, and, of what the given class alone gains
+            # (`own`), p * own everywhere and -own at that class.
             own = torch.zeros(len(rows), dtype=p.dtype, device=p.device)
             if of_entropy is not None and weights is not None:
                 own += weights[truth] * of_entropy

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from soloatlas.methods import load_method
 from soloatlas.reproduction.figures import FIGURES
+from soloatlas.reproduction.records import recorded_tables
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.tables import TABLES
 from soloatlas.runs import machine
@@ -89,9 +89,8 @@ def _recorded(results: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     ``minutes`` of preparing and training, a number for each seed; less where a row found another's registration.
     """
     here = {key: machine()[key] for key in ("processor", "cores")}
-    for path in sorted(results.rglob("*.json")):
-        record = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(record, dict) or "reference" not in record or record.get("id") not in TABLES:
+    for _, record in recorded_tables(results):
+        if "reference" not in record or record["id"] not in TABLES:
             continue
         for row in record["rows"]:
             method = row.get("method") or TABLES[record["id"]].method

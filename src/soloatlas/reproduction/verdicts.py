@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
@@ -14,6 +13,7 @@ import numpy as np
 from soloatlas.errors import InputError
 from soloatlas.evaluation.statistics import interval_of, resampled, wilcoxon_holm
 from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
+from soloatlas.reproduction.records import recorded_tables
 
 CONFIRMED, NOT_CONFIRMED, OPEN = "confirmed", "not confirmed", "open"
 NOT_MEASURED, NOT_MEANT = "not measured", "not of this cohort"
@@ -110,12 +110,8 @@ def read_records(results: Path) -> Records:
     if not results.is_dir():
         raise InputError(f"{results}: no such folder; give the one that reproduce wrote to by --results")
     found: Records = {}
-    for path in sorted(results.glob("*/*.json")):
-        try:
-            content = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise InputError(f"{path}: not JSON ({error}); remove it or run reproduce again") from error
-        if isinstance(content, dict) and {"id", "cohort", "rows"} <= set(content) and content.get("split") == "test":
+    for _, content in recorded_tables(results):
+        if content.get("split") == "test":
             found.setdefault(content["cohort"], {})[content["id"]] = content
     return found
 

@@ -23,7 +23,7 @@ from soloatlas.reproduction.drawings.sheet import (
 )
 from soloatlas.reproduction.row_run import Finished, Task
 from soloatlas.reproduction.rows import Table
-from soloatlas.reproduction.structures import structure
+from soloatlas.reproduction.structures import case_dice_of, structure
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -95,15 +95,13 @@ def _by_structure(table: Table, rows: Sequence[Finished]) -> dict[str, dict[str,
 def _of_run(task: Task) -> dict[str, ByScan]:
     """Structure -> test scan -> DSC, left and right averaged, as evaluation wrote it."""
     scores = json.loads((task.scores() / "metrics.json").read_text(encoding="utf-8"))
-    names = {value: structure(label["name"]) for value, label in scores["labels"].items()}
-    sides: dict[str, dict[str, list[float]]] = {}
-    for case, labels in scores["cases"].items():
-        for value, score in labels.items():
-            if score["dice"] is not None:
-                sides.setdefault(names[value], {}).setdefault(case, []).append(score["dice"])
-    found = {name: {case: float(np.mean(v)) for case, v in of.items()} for name, of in sides.items()}
-    means = {case: score["dice"] for case, score in scores["case_means"].items() if score["dice"] is not None}
-    return {MEAN: means, **found}
+    labels, cases = scores["labels"], scores["cases"]
+    found = {MEAN: {case: score["dice"] for case, score in scores["case_means"].items()}}
+    found |= {
+        name: case_dice_of([name], labels, cases) for name in {structure(label["name"]) for label in labels.values()}
+    }
+    scored = {name: {case: dice for case, dice in of.items() if dice is not None} for name, of in found.items()}
+    return {name: of for name, of in scored.items() if of or name == MEAN}
 
 
 def _mean_of(seeds: Sequence[Mapping[str, float]]) -> ByScan:
