@@ -165,6 +165,7 @@ MEANING = {
     "loop.device": "where networks are trained; `--device` for short",
     "loop.precision": "autocast type",
     "loop.accumulate": "batches per optimiser step",
+    "loop.recompute": "blocks of the networks are computed again in the backward pass: slower, far less memory",
     "loop.checkpoint_minutes": "time between checkpoints",
     "loop.minutes": "training time at most, shared among stages; the rate's schedule ends with it; 0: no limit",
     "loop.log_steps": "metrics.csv holds means over so many steps",

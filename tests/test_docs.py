@@ -136,7 +136,10 @@ def workplace(study, run_folder, caches, tmp_path, monkeypatch):
         ("labels.json", "labels.json"),
     ):
         shutil.copy(study / source, tmp_path / "labelled" / name)
-    train = pipeline.train
+    train, plan = pipeline.train, pipeline.plan
+
+    def small_plan(study, method, preset, changes, seed, **others):
+        return plan(study, method, preset, [*changes, *TINY], seed, **{**others, "cache": caches})
 
     def small(study, output, method="os-medseg", preset="quick", changes=(), seed=0, resume=False, **others):
         changed = {c.partition("=")[0] for c in changes} - {"registration.steps", "student.steps", "loop.device"}
@@ -151,6 +154,7 @@ def workplace(study, run_folder, caches, tmp_path, monkeypatch):
         return train(study, output, method, preset, asked, seed, resume, **{**others, "cache": caches})
 
     monkeypatch.setattr(pipeline, "train", small)
+    monkeypatch.setattr(pipeline, "plan", small_plan)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

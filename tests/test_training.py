@@ -10,7 +10,7 @@ from torch import nn
 from soloatlas.errors import InputError, RunError
 from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
-from soloatlas.training import Rival, Session, Stage, _rate, checkpoint_weights, fit, steps_of
+from soloatlas.training import Rival, Session, Stage, Trial, _rate, checkpoint_weights, fit, steps_of
 
 
 def make_network():
@@ -33,6 +33,17 @@ def weights_of(network):
 
 class KilledError(Exception):
     pass
+
+
+def test_blocks_that_compute_again_train_to_the_same_weights(session):
+    found = []
+    for recompute in (False, True):
+        with seeded_modules(0, "net"):
+            network = nn.Sequential(nn.Sequential(nn.Linear(4, 8), nn.Tanh()), nn.Linear(8, 1))
+        loop = replace(session.loop, recompute=recompute)
+        fit(make_stage(network, 4), replace(session, folder=session.folder / str(recompute), loop=loop))
+        found.append(weights_of(network))
+    assert torch.equal(*found)
 
 
 def test_a_killed_run_resumes_to_the_same_weights_and_rows(tmp_path):
@@ -209,3 +220,13 @@ def test_a_rival_steps_first_with_its_own_rate_and_gets_no_gradient_in_the_turn_
     stage = Stage("game", {"net": again}, objective, {"main": 1.0}, 5, 1, 2, 1e-2, rival=Rival({"other": its}, {}))
     fit(stage, session)
     assert torch.equal(weights_of(again), weights_of(main)) and torch.equal(weights_of(its), weights_of(other))
+
+
+def test_a_trial_stops_each_stage_and_notes_its_steps(session):
+    tried = replace(session, trial=Trial(steps=3))
+    fit(make_stage(make_network(), 50), tried)
+    steps, ended = tried.trial.stages["toy"]
+    assert steps == 50 and len(ended) == 3 and ended == sorted(ended)
+    short = replace(session, trial=Trial(steps=3), folder=session.folder / "short")
+    fit(make_stage(make_network(), 2), short)
+    assert len(short.trial.stages["toy"][1]) == 2

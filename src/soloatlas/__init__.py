@@ -1,7 +1,7 @@
 """soloatlas: one labelled scan in, a segmenter out.
 
-The verbs of the command line, as functions: `train`, `segment`, `synthesise`, `evaluate`, `check_study`,
-`choose_atlas`, `write_report`, `available_methods`; and what they are given and give back: `Study`,
+The verbs of the command line, as functions: `train`, `plan`, `segment`, `synthesise`, `evaluate`,
+`check_study`, `choose_atlas`, `write_report`, `available_methods`; and what they are given and give back: `Study`,
 `read_study`, `make_study`, `open_run`, `InputError`, `RunError`. Names are imported when first used, so
 ``import soloatlas`` is quick.
 """
@@ -11,6 +11,7 @@ from typing import Any
 
 _HOMES = {
     "train": "pipeline",
+    "plan": "pipeline",
     "segment": "pipeline",
     "synthesise": "pipeline",
     "write_report": "pipeline",

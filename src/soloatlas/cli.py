@@ -14,10 +14,11 @@ from typing import Any, NoReturn
 import click
 
 from soloatlas.claims_command import claims
-from soloatlas.command_parts import ANY, FILE, FOLDER, integers, watched
+from soloatlas.command_parts import ANY, FILE, FOLDER, Asked, asks_for_training, integers, watched
 from soloatlas.comparing import compare, reproduce
 from soloatlas.dataset_command import datasets
 from soloatlas.errors import InputError, RunError
+from soloatlas.plan_command import plan
 
 
 def main() -> NoReturn:
@@ -49,7 +50,10 @@ def main() -> NoReturn:
     except (MemoryError, RuntimeError) as error:
         if not isinstance(error, MemoryError) and "memory" not in str(error):
             raise
-        click.echo("soloatlas: out of memory; use a coarser --spacing or --set student.patch=[64,64,64]", err=True)
+        click.echo(
+            "soloatlas: out of memory; try --set loop.recompute=true, student.patch=[64,64,64] or a coarser --spacing",
+            err=True,
+        )
         code = 1
     sys.exit(code)
 
@@ -61,88 +65,20 @@ def cli() -> None:
 
 
 @cli.command()
-@click.argument("study", type=FOLDER, required=False)
-@click.option("--atlas", type=FILE, multiple=True, help="The labelled scan; multi-atlas methods take several.")
-@click.option("--atlas-labels", type=FILE, multiple=True, help="Its label map; as many as --atlas, in its order.")
-@click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans.")
-@click.option("--pool-labels", type=FOLDER, help="Labels of the unlabelled scans, for --method supervised alone.")
+@asks_for_training
 @click.option("--output", type=FOLDER, required=True, help="The run folder to make.")
-@click.option("--method", default="os-medseg", show_default=True, help="See soloatlas methods.")
-@click.option(
-    "--preset",
-    type=click.Choice(["quick", "standard", "paper", "paper-ct"]),
-    default="quick",
-    show_default=True,
-)
-@click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table.")
-@click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own).")
-@click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas.")
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
-@click.option("--seed", type=int, default=0, show_default=True)
 @click.option("--resume", is_flag=True, help="Go on with a run that was stopped.")
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable.")
 @watched
-def train(
-    study: Path | None,
-    atlas: tuple[Path, ...],
-    atlas_labels: tuple[Path, ...],
-    unlabelled: Path | None,
-    pool_labels: Path | None,
-    output: Path,
-    method: str,
-    preset: str,
-    label_names: Path | None,
-    spacing: float | None,
-    align: str | None,
-    device: str,
-    seed: int,
-    resume: bool,
-    changes: tuple[str, ...],
-    progress: Any,
-) -> None:
+def train(asked: Asked, output: Path, resume: bool, progress: Any) -> None:
     """Train a segmenter from one labelled atlas and unlabelled scans.
 
     STUDY is a folder with atlas/image.nii.gz, atlas/labels.nii.gz and unlabelled/, or in nnU-Net form;
     or give --atlas, --atlas-labels and --unlabelled.
     """
     from soloatlas import pipeline
-    from soloatlas.data.study import with_pool_labels
 
-    given = _study(study, atlas, atlas_labels, unlabelled, label_names)
-    given = with_pool_labels(given, pool_labels) if pool_labels else given
-    asked = [f"loop.device={device}"]
-    asked += [f"prepare.spacing={spacing}"] if spacing is not None else []
-    asked += [f"prepare.align={align}"] if align else []
-    folder = pipeline.train(given, output, method, preset, [*asked, *changes], seed, resume, progress=progress)
+    folder = pipeline.train(asked.study, output, *asked[1:], resume=resume, progress=progress)
     click.echo(f"run: {folder}\nreport: {folder / 'report.html'}")
-
-
-def _study(
-    study: Path | None,
-    atlases: tuple[Path, ...],
-    labels: tuple[Path, ...],
-    unlabelled: Path | None,
-    label_names: Path | None,
-) -> Any:
-    from dataclasses import replace
-
-    from soloatlas.data.study import make_study, read_study
-
-    parts = {"--atlas": atlases, "--atlas-labels": labels, "--unlabelled": unlabelled}
-    if study is not None:
-        extra = [name for name, value in parts.items() if value]
-        if extra:
-            raise InputError(f"STUDY {study} and {extra[0]} exclude each other; give one or the other")
-        found = read_study(study)
-        return replace(found, label_names=label_names) if label_names else found
-    missing = [name for name, value in parts.items() if not value]
-    if missing:
-        raise InputError(f"{' and '.join(missing)} missing; give a STUDY folder, or all of {', '.join(parts)}")
-    if len(atlases) != len(labels):
-        raise InputError(f"{len(atlases)} --atlas and {len(labels)} --atlas-labels; give as many of each, in one order")
-    assert unlabelled
-    made = make_study(atlases[0], labels[0], unlabelled, label_names)
-    return replace(made, more_atlases=tuple(zip(atlases[1:], labels[1:], strict=True)))
 
 
 @cli.command()
@@ -340,6 +276,7 @@ def demo(cohort: str, output: Path, seed: int, progress: Any) -> None:
     click.echo(demonstrate(cohort, output, seed, progress))
 
 
+cli.add_command(plan)
 cli.add_command(compare)
 cli.add_command(datasets)
 cli.add_command(reproduce)

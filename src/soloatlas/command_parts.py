@@ -6,11 +6,14 @@ import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
 from soloatlas.errors import InputError
+
+if TYPE_CHECKING:
+    from soloatlas.data.study import Study
 
 FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
@@ -49,3 +52,98 @@ def integers(context: click.Context, parameter: click.Parameter, value: str | No
         return tuple(int(part) for part in value.split(","))
     except ValueError:
         raise InputError(f"{parameter.opts[-1]}: expected integers such as 1,3,4; got {value!r}") from None
+
+
+class Asked(NamedTuple):
+    """A training as it was asked for: the first arguments of `pipeline.train` and `pipeline.plan`."""
+
+    study: Study
+    method: str
+    preset: str
+    changes: list[str]
+    seed: int
+
+
+TRAINING = (
+    click.argument("study", type=FOLDER, required=False),
+    click.option("--atlas", type=FILE, multiple=True, help="The labelled scan; multi-atlas methods take several."),
+    click.option("--atlas-labels", type=FILE, multiple=True, help="Its label map; as many as --atlas, in its order."),
+    click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans."),
+    click.option("--pool-labels", type=FOLDER, help="Labels of the unlabelled scans, for --method supervised alone."),
+    click.option("--method", default="os-medseg", show_default=True, help="See soloatlas methods."),
+    click.option(
+        "--preset",
+        type=click.Choice(["quick", "standard", "paper", "paper-ct"]),
+        default="quick",
+        show_default=True,
+    ),
+    click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table."),
+    click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own)."),
+    click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas."),
+    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option("--seed", type=int, default=0, show_default=True),
+    click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable."),
+)
+
+
+def asks_for_training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument and options that say what to train, handed in as ``asked``."""
+
+    @functools.wraps(command)
+    def wrapper(
+        *,
+        method: str,
+        preset: str,
+        spacing: float | None,
+        align: str | None,
+        device: str,
+        seed: int,
+        changes: tuple[str, ...],
+        pool_labels: Path | None,
+        study: Path | None,
+        atlas: tuple[Path, ...],
+        atlas_labels: tuple[Path, ...],
+        unlabelled: Path | None,
+        label_names: Path | None,
+        **others: Any,
+    ) -> Any:
+        from soloatlas.data.study import with_pool_labels
+
+        given = _study(study, atlas, atlas_labels, unlabelled, label_names)
+        given = with_pool_labels(given, pool_labels) if pool_labels else given
+        settings = [f"loop.device={device}"]
+        settings += [f"prepare.spacing={spacing}"] if spacing is not None else []
+        settings += [f"prepare.align={align}"] if align else []
+        return command(asked=Asked(given, method, preset, [*settings, *changes], seed), **others)
+
+    for add in reversed(TRAINING):
+        wrapper = add(wrapper)
+    return wrapper
+
+
+def _study(
+    folder: Path | None,
+    atlases: tuple[Path, ...],
+    labels: tuple[Path, ...],
+    unlabelled: Path | None,
+    label_names: Path | None,
+) -> Study:
+    from dataclasses import replace
+
+    from soloatlas.data.study import make_study, read_study
+
+    parts = {"--atlas": atlases, "--atlas-labels": labels, "--unlabelled": unlabelled}
+    if folder is not None:
+        extra = [name for name, value in parts.items() if value]
+        if extra:
+            raise InputError(f"STUDY {folder} and {extra[0]} exclude each other; give one or the other")
+        found = read_study(folder)
+        return replace(found, label_names=label_names) if label_names else found
+    missing = [name for name, value in parts.items() if not value]
+    if missing:
+        raise InputError(f"{' and '.join(missing)} missing; give a STUDY folder, or all of {', '.join(parts)}")
+    if len(atlases) != len(labels):
+        raise InputError(f"{len(atlases)} --atlas and {len(labels)} --atlas-labels; give as many of each, in one order")
+    assert unlabelled
+    made = make_study(atlases[0], labels[0], unlabelled, label_names)
+    return replace(made, more_atlases=tuple(zip(atlases[1:], labels[1:], strict=True)))

@@ -24,7 +24,7 @@ from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, available_methods, load_method, settings_of
 from soloatlas.runs import command_line, machine, read_record, versions
-from soloatlas.settings import applicable, require_applicable, to_dict
+from soloatlas.settings import applicable, essential, require_applicable, to_dict
 from soloatlas.tables import number, text_table
 
 if TYPE_CHECKING:
@@ -173,7 +173,7 @@ def _run(
     ``known``: what its result depends on besides its name, settings and seed.
     """
     module, changes = load_method(name), changes_for(name, request)
-    settings = to_dict(settings_of(module, request.preset, changes))
+    settings = essential(to_dict(settings_of(module, request.preset, changes)))
     depends = json.dumps([name, settings, seed, *known], sort_keys=True)
     digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
     folder = output / "runs" / f"{name}-{digest}-seed{seed}"

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import ModuleType
+from typing import TYPE_CHECKING, Any
 
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study
@@ -16,6 +17,7 @@ from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.settings import PRESETS
 
 if TYPE_CHECKING:
+    from soloatlas.planning import Plan
     from soloatlas.training import Progress
 
 
@@ -52,12 +54,7 @@ def train(
     from soloatlas.runs import open_run
     from soloatlas.training_run import TrainingRun
 
-    module = load_method(method)
-    if preset not in PRESETS:
-        raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
-    settings = settings_of(module, preset, changes)
-    module.validate(settings)
-    _fit_for(study, module.METHOD)
+    module, settings = _requested(study, method, preset, changes)
     run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume)
     if run.finished:
         return open_run(output).folder
@@ -68,6 +65,40 @@ def train(
     run.finish()
     write_report(output)
     return Path(output)
+
+
+def plan(
+    study: Study,
+    method: str = "os-medseg",
+    preset: str = "quick",
+    changes: Sequence[str] = (),
+    seed: int = 0,
+    cache: Path | None = None,
+    progress: Progress | None = None,
+) -> Plan:
+    """What `train` with the same arguments will take here: time, memory, disk; measured on a few steps of every stage.
+
+    Raises:
+        InputError: the study or the request is wrong.
+        RunError: a step failed.
+    """
+    from soloatlas.planning import plan_training
+    from soloatlas.training_run import default_cache
+
+    module, settings = _requested(study, method, preset, changes)
+    refuse_bad_study(study)
+    return plan_training(study, module, preset, settings, seed, cache or default_cache(), progress)
+
+
+def _requested(study: Study, method: str, preset: str, changes: Sequence[str]) -> tuple[ModuleType, Any]:
+    """The method's module and its settings, once they and the study are known to fit one another."""
+    module = load_method(method)
+    if preset not in PRESETS:
+        raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
+    settings = settings_of(module, preset, changes)
+    module.validate(settings)
+    _fit_for(study, module.METHOD)
+    return module, settings
 
 
 def _fit_for(study: Study, method: Method) -> None:

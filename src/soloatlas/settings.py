@@ -47,6 +47,7 @@ class Loop:
     device: Literal["auto", "cpu", "cuda", "mps"] = "auto"
     precision: Literal["auto", "float32", "bf16", "fp16"] = "auto"
     accumulate: int = 1  # batches per optimiser step
+    recompute: bool = False  # blocks of the networks are computed again in the backward pass: slower, far less memory
     checkpoint_minutes: float = 2.0  # what a killed run loses at most
     minutes: float = 0.0  # of training at most, shared among the stages; 0: as long as the steps take
     log_steps: int = 10  # metrics.csv holds the mean of each term over so many steps
@@ -167,6 +168,11 @@ def to_dict(settings: Any) -> dict[str, Any]:
         elif value is not None:
             out[field.name] = list(value) if isinstance(value, tuple) else value
     return out
+
+
+def essential(plain: dict[str, Any]) -> dict[str, Any]:
+    """What a result depends on: settings (of `to_dict`) but for where and how fast it is computed."""
+    return {**plain, "loop": {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}}
 
 
 def from_dict(kind: type[T], content: dict[str, Any], where: str = "settings") -> T:

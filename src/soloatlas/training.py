@@ -23,6 +23,7 @@ from torch import Tensor, nn
 from soloatlas.atomic import replacing
 from soloatlas.devices import autocast, choose_precision
 from soloatlas.errors import InputError, RunError
+from soloatlas.networks.recomputation import recompute_activations
 from soloatlas.randomness import seeded_modules, visiting_order
 from soloatlas.settings import Loop, Schedule
 
@@ -87,9 +88,31 @@ def steps_of(steps: int, epochs: int, items: int, batch: int) -> int:
     return steps or epochs * math.ceil(items / batch)
 
 
+@dataclass
+class Trial:
+    """A few steps of every stage in place of all of them, and when each ended: what `soloatlas plan` measures.
+
+    Attributes:
+        steps: made of each stage, at most.
+        stages: name to (steps of the whole stage, time after each step that was made).
+    """
+
+    steps: int = 9  # the first warms up; a teacher that is visited every 2nd or 4th step is then visited as often
+    stages: dict[str, tuple[int, list[float]]] = field(default_factory=dict)
+
+    def step_ended(self, stage: Stage, device: torch.device) -> None:
+        """Note the time, once the device has done its work."""
+        if device.type == "cuda":
+            torch.cuda.synchronize(device)
+        self.stages.setdefault(stage.name, (stage.steps, []))[1].append(time.monotonic())
+
+
 @dataclass(frozen=True)
 class Session:
-    """Where and how one run trains: its folder, seed, device, loop settings, who watches, and since when."""
+    """Where and how one run trains: its folder, seed, device, loop settings, who watches, and since when.
+
+    With a ``trial``, stages stop early.
+    """
 
     folder: Path
     seed: int
@@ -97,6 +120,7 @@ class Session:
     loop: Loop
     progress: Progress | None = None
     began: float = field(default_factory=time.monotonic)
+    trial: Trial | None = None
 
     def seconds_left(self) -> float:
         """Until ``loop.minutes`` are over; infinite where there is no limit."""
@@ -117,6 +141,9 @@ def fit(stage: Stage, session: Session) -> None:
     loop, folder, seed, device = session.loop, session.folder, session.seed, session.device
     precision = choose_precision(loop.precision, device)
     players = _players(stage)
+    if loop.recompute:
+        for player in players:
+            recompute_activations(player.modules)
     scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     log = MetricsLog(folder / "metrics.csv", stage.name)
     checkpoint = folder / "checkpoints" / f"{stage.name}.safetensors"
@@ -124,7 +151,7 @@ def fit(stage: Stage, session: Session) -> None:
     log.forget_after(start)
     saved = began = time.monotonic()
     allowed, finished = stage.share * session.seconds_left(), start
-    for step in range(start, stage.steps):
+    for step in range(start, min(stage.steps, session.trial.steps) if session.trial else stage.steps):
         reached = max(step / stage.steps, (time.monotonic() - began) / allowed if allowed else 1.0)
         if reached >= 1:
             break  # out of time
@@ -147,6 +174,8 @@ def fit(stage: Stage, session: Session) -> None:
         scaler.step(players[-1].optimiser)
         scaler.update()
         finished = step + 1
+        if session.trial:
+            session.trial.step_ended(stage, device)
         if (step + 1) % loop.log_steps == 0 or step + 1 == stage.steps:
             note = log.flush(step + 1)
             if session.progress:

@@ -32,7 +32,7 @@ from soloatlas.runs import (
     versions,
     write_record,
 )
-from soloatlas.settings import to_dict
+from soloatlas.settings import essential, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from soloatlas.data.check import Finding
     from soloatlas.material import Material
     from soloatlas.prepare import PreparedStudy
-    from soloatlas.training import Progress, Session
+    from soloatlas.training import Progress, Session, Trial
 
 log = logging.getLogger("soloatlas")
 
@@ -60,6 +60,7 @@ class TrainingRun:
     record: dict[str, Any]
     prepared: PreparedStudy | None = None
     networks: dict[str, nn.Module] = field(default_factory=dict)
+    trial: Trial | None = None  # a few steps of each stage are all that is wanted
 
     @classmethod
     def begin(
@@ -115,7 +116,7 @@ class TrainingRun:
         device = choose_device(loop.device)
         self.record["device"] = str(device)
         self.record["precision"] = str(choose_precision(loop.precision, device)).removeprefix("torch.")
-        return Session(self.folder, self.record["seed"], device, loop, progress)
+        return Session(self.folder, self.record["seed"], device, loop, progress, trial=self.trial)
 
     def prepare(self, cache: Path | None, progress: Progress | None) -> None:
         """Bring atlas and pool onto the working grid."""
@@ -145,6 +146,11 @@ class TrainingRun:
         assert self.prepared is not None
         session = self.session(progress)
         material = material_of(self.prepared, session, self.study)
+        self.train(material, session)
+        self.measure_fields(material, session)
+
+    def train(self, material: Material, session: Session) -> None:
+        """Train the networks on this material and keep their weights."""
         self._fit_to_memory(material, session)
         start = time.monotonic()
         self.networks = self.method.train(material, self.settings, session)
@@ -153,9 +159,6 @@ class TrainingRun:
         self.record["parameters"] = {
             name: sum(p.numel() for p in net.parameters()) for name, net in self.networks.items()
         }
-        start = time.monotonic()
-        self._measure_fields(material, session)
-        self._took("measure fields", start)
 
     def _fit_to_memory(self, material: Material, session: Session) -> None:
         """Train on patches where the whole grid does not fit; a resumed run keeps to the first decision."""
@@ -175,10 +178,11 @@ class TrainingRun:
         self.settings = merge(self.settings, patch) if self.record["adapted"] else self.settings
         write_record(self.folder, self.record)
 
-    def _measure_fields(self, material: Material, session: Session) -> None:
+    def measure_fields(self, material: Material, session: Session) -> None:
         """Write fields.csv (folding, SDlogJ, similarity) and samples.npz (pairs for the report)."""
         from soloatlas.quality import describe_field
 
+        start = time.monotonic()
         states = {name: net.state_dict() for name, net in self.networks.items()}
         field_to = self._fields_of_pool(states, material, session)
         if field_to is None:
@@ -199,6 +203,7 @@ class TrainingRun:
             writer.writerows(rows)
         with replacing(self.folder / "samples.npz") as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **samples)
+        self._took("measure fields", start)
 
     def _fields_of_pool(
         self, states: dict[str, Any], material: Material, session: Session
@@ -226,7 +231,7 @@ class TrainingRun:
         store_atlas(self.folder, atlas, labels, table)
         store_more_atlases(self.folder, [(read_volume(a), read_labels(b)) for a, b in self.study.more_atlases])
         self.record["ceiling"] = ceiling(self.prepared, labels)
-        self.record["peak_memory_gb"] = round(_peak_memory_gb(), 2)
+        self.record["peak_memory_gb"] = round(peak_memory_gb(), 2)
         self.record["state"] = "finished"
         write_record(self.folder, self.record)
         log.info("finished: %s", self.folder)
@@ -270,17 +275,15 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         inputs["pool_labels"] = [_input(path) for path in study.pool_labels]
     if study.more_atlases:
         inputs["more_atlases"] = [_input(path) for pair in study.more_atlases for path in pair]
-    plain = to_dict(settings)
-    # Where and how fast it is computed may change between two sittings of a run.
-    loop = {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}
     names = file_sha256(study.label_names) if study.label_names else ""
-    asked = [method.METHOD.name, {**plain, "loop": loop}, seed, _hashes(inputs), names]
+    # What is left out of it may change between two sittings of a run.
+    asked = [method.METHOD.name, essential(to_dict(settings)), seed, _hashes(inputs), names]
     return {
         "format": FORMAT,
         "state": "training",
         "method": method.METHOD.name,
         "preset": preset,
-        "settings": plain,
+        "settings": to_dict(settings),
         "seed": seed,
         "study": study.name,
         "one_shot": not (study.pool_labels or study.more_atlases),
@@ -317,7 +320,7 @@ def _log_to(path: Path) -> None:
     log.setLevel(logging.INFO)
 
 
-def _peak_memory_gb() -> float:
+def peak_memory_gb() -> float:
     """Largest resident memory of this process so far (Linux counts kB, macOS bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)

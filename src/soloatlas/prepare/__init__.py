@@ -12,6 +12,7 @@ from soloatlas.prepare.cohort import prepare_pool_labels as prepare_pool_labels
 from soloatlas.prepare.cohort import prepare_scan as prepare_scan
 from soloatlas.prepare.cohort import prepare_study as prepare_study
 from soloatlas.prepare.cohort import save_prepared as save_prepared
+from soloatlas.prepare.cohort import unprepared as unprepared
 from soloatlas.prepare.grids import Placement as Placement
 from soloatlas.prepare.grids import canonical as canonical
 from soloatlas.prepare.grids import field_of_view as field_of_view

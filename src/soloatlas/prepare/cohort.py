@@ -147,6 +147,13 @@ def prepare_study(
     return PreparedStudy(working, ready, classes, table, scans, settings)
 
 
+def unprepared(study: Study, settings: Prepare, cache: Path | None) -> list[int]:
+    """Which scans of the pool, by number, `prepare_study` would not find in the cache."""
+    content = _content(study)
+    kept = [_kept(scan, content, settings, cache) for scan in study.unlabelled]
+    return [n for n, path in enumerate(kept) if path is None or not path.with_suffix(".json").is_file()]
+
+
 def prepare_pool_labels(prepared: PreparedStudy, study: Study) -> list[np.ndarray]:
     """Class maps (x, y, z) of the pool on the working grid, in its order.
 
@@ -281,7 +288,7 @@ def _prepare_pool(
     workers: int | None,
     progress: Progress | None,
 ) -> tuple[Prepared, ...]:
-    content = file_sha256(study.atlas) + file_sha256(study.atlas_labels)
+    content = _content(study)
     jobs = [
         _Job(scan, study.atlas, study.atlas_labels, content, settings, _kept(scan, content, settings, cache))
         for scan in study.unlabelled
@@ -302,6 +309,10 @@ def _prepare_pool(
     _atlases.clear()
     found.update((job.scan, prepared) for job, prepared in zip(missing, fresh, strict=True))
     return tuple(found[scan] for scan in study.unlabelled)
+
+
+def _content(study: Study) -> str:
+    return file_sha256(study.atlas) + file_sha256(study.atlas_labels)
 
 
 def _kept(scan: Path, atlas: str, settings: Prepare, cache: Path | None) -> Path | None:

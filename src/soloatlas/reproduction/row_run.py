@@ -18,7 +18,7 @@ from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
 from soloatlas.runs import command_line, machine, read_record, versions
-from soloatlas.settings import applicable, to_dict
+from soloatlas.settings import applicable, essential, to_dict
 
 Split = Literal["dev", "test"]
 
@@ -58,8 +58,9 @@ class Task:
     conditions: Conditions
 
     def settings(self) -> dict[str, Any]:
-        """All settings of the run."""
-        return to_dict(settings_of(load_method(self.method), self.conditions.preset, self.conditions.changes))
+        """The settings of the run that its result depends on."""
+        c = self.conditions
+        return essential(to_dict(settings_of(load_method(self.method), c.preset, c.changes)))
 
     def folder(self) -> Path:
         """Where the run lies, known by the hash of its settings and by its data."""
@@ -238,7 +239,7 @@ def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[st
         if other == folder or not trained.exists() or not (other / "run.json").exists():
             continue  # without a record: another process is just beginning there
         found = read_record(other)
-        same = registration_settings(found["settings"]) == registration_settings(settings)
+        same = registration_settings(essential(found["settings"])) == registration_settings(settings)
         same = same and [Path(one["path"]).name for one in found["inputs"]["unlabelled"]] == list(pool)
         if found["state"] == "finished" and same:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
