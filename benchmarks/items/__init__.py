@@ -13,4 +13,5 @@ NAMES = (
     "evaluate",
     "prepare",
     "cpu-settings",
+    "plan",
 )

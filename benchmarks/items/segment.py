@@ -47,14 +47,14 @@ def agreement(run: Path, scan: Path, output: Path) -> Agreement:
     """The written labels beside those of the same weights in float32 by PyTorch's own layers."""
     from published import plain
     from soloatlas import pipeline
-    from soloatlas.data.files import read_labels, read_volume
+    from soloatlas.data.files import read_labels
     from soloatlas.inference import native_classes, student_probabilities
     from soloatlas.runs import open_run
     from soloatlas.segmentation import Wishes, Worker
 
     pipeline.segment(run, [scan], output)
     worker = Worker(open_run(run), Wishes(stage="student"))
-    prepared = worker.prepare(read_volume(scan))
+    (prepared,) = worker.prepared([scan])
     assert worker.student is not None
     student = plain(worker.student)
     probabilities = student_probabilities(student, worker.tensor(prepared.image), precision="float32")
@@ -72,13 +72,12 @@ def cold(place: Place) -> Case:
 
 def array(place: Place) -> Case:
     """A prepared scan in memory to labels on its own grid in memory."""
-    from soloatlas.data.files import read_volume
     from soloatlas.inference import native_classes, student_probabilities
     from soloatlas.runs import open_run
     from soloatlas.segmentation import Wishes, Worker
 
     worker = Worker(open_run(place.folder / "run"), Wishes(stage="student"))
-    prepared = worker.prepare(read_volume(place.folder / "scan.nii.gz"))
+    (prepared,) = worker.prepared([place.folder / "scan.nii.gz"])
     image, student = worker.tensor(prepared.image), worker.student
     assert student is not None
     return Case(lambda: native_classes(student_probabilities(student, image), prepared.placement))

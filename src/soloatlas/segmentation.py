@@ -6,7 +6,7 @@ import csv
 import json
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -27,7 +27,7 @@ from soloatlas.data.files import (
 )
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError
-from soloatlas.prepare import Prepared, place, prepare_labels, prepare_scan
+from soloatlas.prepare import Prepared, place, prepare_ahead, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
 from soloatlas.transfer import Case, transfer_group, transfer_scans, write_case
@@ -128,12 +128,13 @@ def _with_networks(
     """Segment and write every scan, one after the other, with the run's networks."""
     worker = Worker(run, wishes, device)
     found: list[Case] = []
+    ready = worker.prepared(scans)
     for done, path in enumerate(scans):
         if progress:
             progress("segment", done, len(scans), path.name)
         start = time.monotonic()
-        scan = read_volume(path)
-        classes, prepared = worker.segment(scan, output, scan_name(path))
+        scan, prepared = read_volume(path), next(ready)
+        classes = worker.segment(scan, prepared, output, scan_name(path))
         case, volumes = write_case(run, path, scan, classes, output, wishes)
         more = {
             "similarity": round(prepared.score, 4),
@@ -247,16 +248,15 @@ class Worker:
 
         return torch.from_numpy(image).float()[None, None].to(self.session.device)
 
-    def prepare(self, scan: Volume) -> Prepared:
-        """Bring a scan onto the working grid as in training."""
+    def prepared(self, scans: Sequence[Path]) -> Iterator[Prepared]:
+        """The scans on the working grid, brought there as in training, some of them ahead."""
         run = self.run
-        return prepare_scan(scan, run.atlas, run.working, run.settings.prepare, run.atlas_labels)
+        return prepare_ahead(scans, run.atlas, run.working, run.settings.prepare, run.atlas_labels)
 
-    def segment(self, scan: Volume, output: Path, name: str) -> tuple[np.ndarray, Prepared]:
-        """Class map on the scan's own grid, and how it was prepared; writes the extra files asked for."""
+    def segment(self, scan: Volume, prepared: Prepared, output: Path, name: str) -> np.ndarray:
+        """Class map on the scan's own grid; writes the extra files asked for."""
         from soloatlas.inference import native_classes
 
-        prepared = self.prepare(scan)
         image = self.tensor(prepared.image)
         field = self.register(self.atlas_image, image) if self.register else None
         maps = self._probabilities(image, field)
@@ -264,7 +264,7 @@ class Worker:
         classes = native_classes(maps, prepared.placement, visit)
         if self.wishes.fields and field is not None:
             write_field(field, prepared, output / "fields", name)
-        return classes, prepared
+        return classes
 
     def _probabilities(self, image: Tensor, field: Tensor | None) -> Tensor:
         from soloatlas.inference import student_probabilities, warped_atlas_probabilities
@@ -322,10 +322,9 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
     worker = Worker(run, Wishes(stage="register"), device)
     assert worker.register is not None
-    for done, path in enumerate(paths):
+    for done, (path, prepared) in enumerate(zip(paths, worker.prepared(paths), strict=True)):
         if progress:
             progress("synthesise", done, len(paths), path.name)
-        prepared = worker.prepare(read_volume(path))
         field = worker.register(worker.atlas_image, worker.tensor(prepared.image))
         image = warp(worker.atlas_image, field)[0, 0].cpu().numpy()
         classes = warp_labels(worker.atlas_classes, field)[0, 0].cpu().numpy()

@@ -1,5 +1,6 @@
 """Bringing scans onto one working grid, and the exact way back."""
 
+from soloatlas.prepare.ahead import prepare_ahead as prepare_ahead
 from soloatlas.prepare.alignment import align as align
 from soloatlas.prepare.average import closest_to_average as closest_to_average
 from soloatlas.prepare.choice import choose_atlas as choose_atlas

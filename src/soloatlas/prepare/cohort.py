@@ -234,7 +234,7 @@ def in_processes(
     script without the ``if __name__ == "__main__"`` guard) or die, the rest is done here and a warning says
     so.
     """
-    count = min(len(jobs), workers or _cores())
+    count = min(len(jobs), workers or cores())
     if count <= 1:
         return [_told(work(job), done) for job in jobs]
     results: dict[int, Result] = {}
@@ -264,7 +264,8 @@ def _told(result: Result, done: Callable[[Result], None] | None) -> Result:
     return result
 
 
-def _cores() -> int:
+def cores() -> int:
+    """How many this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.data.files import read_volume, scan_name
+from soloatlas.data.files import scan_name
 from soloatlas.errors import InputError
 from soloatlas.reporting import slices
 from soloatlas.reproduction.drawings.sheet import heading, picture_grid, show
@@ -80,7 +80,8 @@ def _networks_on(
     workers = [Worker(open_run(f.tasks[0].folder()), Wishes(stage="student")) for f in rows]
     first = workers[0]
     teacher = trained_teacher(first)
-    image = first.tensor(first.prepare(read_volume(path)).image)
+    (prepared,) = first.prepared([path])
+    image = first.tensor(prepared.image)
     classes = first.atlas_classes[0, 0].cpu().numpy()
     x, y, z = _patch(image.shape[2:], slices.centre_of(classes > 0), getattr(first.run.settings.student, "patch", ()))
     image, classes = image[..., x, y, z], classes[x, y, z]

@@ -1,0 +1,78 @@
+"""Scans prepared ahead in other processes, while this one works on those that are ready."""
+
+from __future__ import annotations
+
+import concurrent.futures
+import multiprocessing
+import warnings
+from collections import deque
+from collections.abc import Iterator, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from pathlib import Path
+
+from soloatlas.data.files import read_labels, read_volume, scan_name
+from soloatlas.data.volume import Grid, Volume
+from soloatlas.prepare.cohort import Prepared, cores, prepare_scan
+from soloatlas.settings import Prepare
+
+FEW = 4  # so many scans are prepared sooner than processes have started
+
+_shared: tuple[Volume, Grid, Prepare, Volume] | None = None  # in a helper process
+
+
+def prepare_ahead(
+    scans: Sequence[Path], atlas: Volume, working: Grid, settings: Prepare, labels: Volume, workers: int | None = None
+) -> Iterator[Prepared]:
+    """`prepare_scan` of each scan, in their order; at most two for each process wait to be taken.
+
+    Args:
+        scans: files.
+        atlas, working, settings, labels: as for `prepare_scan`; the two volumes as they were read from their files.
+        workers: processes; default: the cores this process may use. 1: no other process is started.
+
+    Where processes cannot start (a script without the ``if __name__ == "__main__"`` guard) or die, the rest is done
+    here and a warning says so.
+
+    Raises:
+        InputError: when its turn has come, a scan that cannot be read.
+    """
+    count, taken = min(len(scans) - FEW, workers or cores()), 0
+    if count > 1 and atlas.path and labels.path:
+        try:
+            for prepared in _in_processes(scans, (atlas.path, working, settings, labels.path), count):
+                taken += 1
+                yield prepared
+        except BrokenProcessPool:
+            why = "a helper process died (out of memory, or a script without the __main__ guard)"
+            warnings.warn(f"{why}; going on in one process", RuntimeWarning, stacklevel=2)
+    for path in scans[taken:]:
+        yield _prepare(path, atlas, working, settings, labels)
+
+
+def _in_processes(scans: Sequence[Path], shared: tuple[Path, Grid, Prepare, Path], count: int) -> Iterator[Prepared]:
+    spawn = multiprocessing.get_context("spawn")
+    pool = concurrent.futures.ProcessPoolExecutor(count, spawn, initializer=_begin, initargs=shared)
+    try:
+        waiting = deque(pool.submit(_prepare_there, path) for path in scans[: 2 * count])
+        for path in (*scans[2 * count :], *[None] * min(len(scans), 2 * count)):
+            ready = waiting.popleft().result()
+            if path is not None:
+                waiting.append(pool.submit(_prepare_there, path))
+            yield ready
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def _begin(atlas: Path, working: Grid, settings: Prepare, labels: Path) -> None:
+    # By their files: a process that dies while it is handed more than a pipe holds would leave us waiting for ever.
+    global _shared
+    _shared = (read_volume(atlas), working, settings, read_labels(labels))
+
+
+def _prepare_there(path: Path) -> Prepared:
+    assert _shared
+    return _prepare(path, *_shared)
+
+
+def _prepare(path: Path, atlas: Volume, working: Grid, settings: Prepare, labels: Volume) -> Prepared:
+    return prepare_scan(read_volume(path), atlas, working, settings, labels, scan_name(path))
