@@ -214,18 +214,20 @@ NONE_YET = "No results are recorded yet: `results/` holds no file written by `so
 
 
 def headline_results(root: Path | None = None) -> str:
-    """For each cohort the method, the warped atlas and the peers, test scans only."""
-    rows: list[list[str]] = []
+    """For each cohort the method, the warped atlas and the peers, test scans only; a row of several tables once.
+
+    It is shown from the table with the most seeds.
+    """
+    best: dict[tuple[str, str], list[str]] = {}
     for path, record in records(root):
         if record["split"] != "test":
             continue
         for row in record["rows"]:
-            if not row.get("headline"):
-                continue
-            cells = [record["cohort"], row["name"], str(record["scans"]), str(record["unlabelled"]), *_scores(row)]
-            if cells not in [other[:-1] for other in rows]:
-                rows.append([*cells, f"[{Path(path).name}]({path})"])
-    rows += peers(root or ROOT)
+            key, seeds = (record["cohort"], row["name"]), len(row["runs"])
+            if row.get("headline") and (key not in best or int(best[key][4]) < seeds):
+                counts = [str(record["scans"]), str(record["unlabelled"])]
+                best[key] = [*key, *counts, *_scores(row), f"[{Path(path).name}]({path})"]
+    rows = [*best.values(), *peers(root or ROOT)]
     header = ["cohort", "row", "scans", "unlabelled", "seeds", "DSC", "HD95 mm", "recorded in"]
     return table(header, rows) if rows else NONE_YET
 

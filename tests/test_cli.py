@@ -173,7 +173,11 @@ def test_a_killed_training_resumes_to_the_weights_of_an_unstopped_one(study, tin
 def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     out = tmp_path / "out"
     refused("train", study, "--output", tiny, says="already holds a run")
-    refused("train", study, "--output", tiny, "--resume", "--seed", "3", *TINY, says="other inputs or settings")
+    refused("train", study, "--output", tiny, "--resume", "--seed", "3", *TINY, says="other seed (0, not 3)")
+    changed = [*TINY, "--set", "student.learning_rate=1"]
+    refused("train", study, "--output", tiny, "--resume", *changed, says="other settings (student.learning_rate=0.005, not 1.0)")
+    refused("train", study, "--output", out, "--spacing", "0", says="prepare.spacing=0.0: must be above 0")
+    assert not out.exists()
     refused("train", study, "--output", out, "--method", "os-medsag", says="did you mean os-medseg?")
     refused("train", study, "--output", out, "--set", "hint.wieght=1", says="did you mean 'weight'")
     refused("train", study, "--output", out, "--device", "mps", says="--device cpu")
@@ -185,6 +189,8 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     refused("segment", tiny, study / "test/images", "--output", study / "test/images", says="overwrite")
     refused("evaluate", study / "test/images", study / "nowhere", "--output", out, says="nowhere")
     refused("evaluate", study, study, "--labels", "one", "--output", out, says="integers")
+    truth = study / "test/labels"
+    refused("evaluate", truth, truth, "--labels", "9", "--output", out, says="labels 9: in no truth")
     refused("reproduce", "os-medseg:table-99", says="os-medseg:main, os-medseg:networks")
     refused("nonsense", says="nonsense")
     assert not (out / "run.json").exists() or json.loads((out / "run.json").read_text())["state"] == "training"
@@ -225,6 +231,18 @@ def test_a_bad_scan_in_the_pool_is_named_before_anything_is_trained(study, tmp_p
     (pool / "broken.nii.gz").write_bytes(b"not a scan")
     atlas = ["--atlas", study / "atlas/image.nii.gz", "--atlas-labels", study / "atlas/labels.nii.gz"]
     refused("train", *atlas, "--unlabelled", pool, "--output", tmp_path / "r", says="broken.nii.gz")
+    shutil.copytree(study, tmp_path / "study")
+    (tmp_path / "study/unlabelled/broken.nii.gz").write_bytes(b"not a scan")
+    assert "broken.nii.gz" in run("check", tmp_path / "study", code=2).stdout
+
+
+def test_what_was_segmented_before_an_unreadable_scan_is_in_the_lists(tiny, study, tmp_path):
+    shutil.copytree(study / "test/images", tmp_path / "scans")
+    (tmp_path / "scans/test_015.nii.gz").write_bytes(b"not a scan")
+    refused("segment", tiny, tmp_path / "scans", "--output", tmp_path / "maps", says="test_015.nii.gz")
+    listed = json.loads((tmp_path / "maps/segment.json").read_text())["cases"]
+    assert [case["output"] for case in listed] == ["test_01.nii.gz"]
+    assert sorted(path.name for path in (tmp_path / "maps").glob("*.nii.gz")) == ["test_01.nii.gz"]
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(tiny, study, tmp_path):

@@ -31,6 +31,7 @@ every_page = pytest.mark.parametrize("page", PAGES, ids=IDS)
 NOT_RUN = {
     "make demo": "installs from the network; CI runs it",
     "make install": "installs from the network",
+    ". .venv/bin/activate": "a matter of the shell",
     "make test": "runs this test",
     "make bench": "hours; tests/benchmarks",
     "python benchmarks/run.py lncc warp --size small": "minutes; tests/benchmarks",

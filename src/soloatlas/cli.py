@@ -27,10 +27,7 @@ def main() -> NoReturn:
     # (benchmarks/items/cpu_settings.py). Read when torch is imported, which is later.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
-        cli.main(standalone_mode=False)
-        code = 0
-    except click.exceptions.Exit as exit_:
-        code = exit_.exit_code
+        code = cli.main(standalone_mode=False) or 0  # the code of an Exit, which click does not let through
     except click.ClickException as error:
         click.echo(f"soloatlas: {error.format_message()}", err=True)
         code = 2
@@ -102,7 +99,13 @@ def train(asked: Asked, output: Path, resume: bool, progress: Any) -> None:
     metavar="N",
     help="Improve each learnt field by N steps on the scan at hand, with --stage register. [default: 0, off]",
 )
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
+)
 @watched
 def segment(
     run: Path,
@@ -128,7 +131,13 @@ def segment(
 @cli.command()
 @click.argument("run", type=FOLDER)
 @click.option("--output", type=FOLDER, required=True)
-@click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True)
+@click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
+)
 @watched
 def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
     """Write a RUN's labelled pairs and their fields as files."""
@@ -142,7 +151,7 @@ def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
 @click.argument("predictions", type=ANY)
 @click.argument("truth", type=ANY)
 @click.option("--output", type=FOLDER, required=True, help="For metrics.csv and metrics.json.")
-@click.option("--label-names", type=FILE)
+@click.option("--label-names", type=FILE, help="Names for the tables; without it, label 1, label 2.")
 @click.option("--labels", callback=integers, metavar="1,3,4", help="Score these only (default: all).")
 @click.option(
     "--not-contoured-if-absent",
@@ -250,8 +259,9 @@ def methods(as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps([asdict(m) for m in known], indent=1))
         return
+    width = max(len(m.typical) for m in known)
     for m in known:
-        click.echo(f"{m.name:<14} {m.family:<12} {m.typical:<18} {m.needs}\n{'':<14} {m.paper}")
+        click.echo(f"{m.name:<14} {m.family:<12} {m.typical:<{width}}  {m.needs}\n{'':<14} {m.paper}")
 
 
 @cli.command()

@@ -80,7 +80,13 @@ TRAINING = (
     click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table."),
     click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own)."),
     click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas."),
-    click.option("--device", type=click.Choice(["auto", "cpu", "cuda", "mps"]), default="auto", show_default=True),
+    click.option(
+        "--device",
+        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+        default="auto",
+        show_default=True,
+        help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
+    ),
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable."),
 )

@@ -50,7 +50,8 @@ def compare(
     given = with_pool_labels(given, pool_labels) if pool_labels else given
     names = None if methods == "all" else [name.strip() for name in methods.split(",")]
     request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, labels)
-    click.echo(compare_methods(given, names, output, request, progress))
+    table = compare_methods(given, names, output, request, progress)
+    click.echo(f"{table}\n\npage: {output / 'compare.html'}")
 
 
 @click.command()

@@ -74,7 +74,7 @@ def _lines() -> Progress:
             began[task], told[task] = (now, done), now
         last[task] = done
         start, count = began[task]
-        if done < total and now - told[task] < QUIET_SECONDS:
+        if not total or (done < total and now - told[task] < QUIET_SECONDS):
             return
         told[task] = now
         left = (now - start) * (total - done) / max(done - count, 1)

@@ -82,22 +82,32 @@ def segment_scans(
     scans = find_scans(inputs)
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
+    found: list[Case] = []
     before = _segmented_before(run, wishes, output)
-    if hasattr(run.method, "transfer"):
-        found = transfer_scans(run, scans, output, wishes, progress)
-    elif hasattr(run.method, "group"):
-        found = transfer_group(run, scans, output, wishes, progress)
-    else:
-        found = _with_networks(run, scans, output, wishes, device, progress)
+    try:
+        if hasattr(run.method, "transfer"):
+            transfer_scans(run, scans, output, wishes, progress, found.append)
+        elif hasattr(run.method, "group"):
+            transfer_group(run, scans, output, wishes, progress, found.append)
+        else:
+            _with_networks(run, scans, output, wishes, device, progress, found.append)
+    finally:  # what was written before an unreadable scan is in the lists, too
+        if found:
+            _write_lists(run, wishes, output, before, found)
+    return output
+
+
+def _write_lists(run: Run, wishes: Wishes, output: Path, before: Sequence[Case], found: Sequence[Case]) -> None:
+    """Write volumes.csv and segment.json: what was there before and not made anew, then what was found, by name."""
     made = {case["case"] for case, _ in found}
-    found = [(case, volumes) for case, volumes in before if case["case"] not in made] + found
-    cases = [case for case, _ in found]
-    rows = [[case["case"], *row] for case, volumes in found for row in volumes]
+    kept = [(case, volumes) for case, volumes in before if case["case"] not in made]
+    every = [*kept, *sorted(found, key=lambda one: str(one[0]["case"]))]
+    rows = [[case["case"], *row] for case, volumes in every for row in volumes]
     with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
         csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
+    cases = [case for case, _ in every]
     record = {"run": str(run.folder.resolve()), **asdict(wishes), "cases": cases, "versions": versions()}
     write_json(output / "segment.json", record)
-    return output
 
 
 def _segmented_before(run: Run, wishes: Wishes, output: Path) -> list[Case]:
@@ -123,11 +133,16 @@ def _segmented_before(run: Run, wishes: Wishes, output: Path) -> list[Case]:
 
 
 def _with_networks(
-    run: Run, scans: Sequence[Path], output: Path, wishes: Wishes, device: str, progress: Progress | None
-) -> list[Case]:
-    """Segment and write every scan, one after the other, with the run's networks."""
+    run: Run,
+    scans: Sequence[Path],
+    output: Path,
+    wishes: Wishes,
+    device: str,
+    progress: Progress | None,
+    tell: Callable[[Case], None],
+) -> None:
+    """Segment and write every scan, one after the other, with the run's networks; ``tell`` hears of each."""
     worker = Worker(run, wishes, device)
-    found: list[Case] = []
     ready = worker.prepared(scans)
     for done, path in enumerate(scans):
         if progress:
@@ -143,12 +158,11 @@ def _with_networks(
             "working_to_scan": prepared.placement.matrix.round(8).tolist(),
             "seconds": round(time.monotonic() - start, 2),
         }
-        found.append(({**case, **more}, volumes))
+        tell(({**case, **more}, volumes))
         if not prepared.aligned:
             log.warning("%s: does not align with the atlas (similarity %.2f)", path, prepared.score)
     if progress:
         progress("segment", len(scans), len(scans))
-    return found
 
 
 def result_stage(method: ModuleType) -> str:

@@ -175,6 +175,14 @@ def essential(plain: dict[str, Any]) -> dict[str, Any]:
     return {**plain, "loop": {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}}
 
 
+def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Settings (of `to_dict`) by dotted key."""
+    out: dict[str, Any] = {}
+    for key, value in plain.items():
+        out |= flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return out
+
+
 def from_dict(kind: type[T], content: dict[str, Any], where: str = "settings") -> T:
     """Build the settings dataclass ``kind`` from a nested dictionary; keys left out keep their default.
 

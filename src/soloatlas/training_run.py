@@ -32,7 +32,7 @@ from soloatlas.runs import (
     versions,
     write_record,
 )
-from soloatlas.settings import essential, to_dict
+from soloatlas.settings import essential, flat, to_dict
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -87,7 +87,7 @@ class TrainingRun:
                 )
             if old["fingerprint"] != record["fingerprint"]:
                 raise InputError(
-                    f"{folder}: holds a run of other inputs or settings; give those of its run.json to "
+                    f"{folder}: holds a run of other {_difference(old, record)}; give what its run.json has to "
                     "--resume, or choose another --output"
                 )
             record = old
@@ -295,6 +295,19 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         "versions": versions(),
         "seconds": {},
     }
+
+
+def _difference(old: dict[str, Any], new: dict[str, Any]) -> str:
+    """The first thing in which two records differ, in words."""
+    for key in ("method", "preset", "seed"):
+        if old.get(key) != new[key]:
+            return f"{key} ({old.get(key)}, not {new[key]})"
+    before, now = (flat(essential(record["settings"])) for record in (old, new))
+    for key in now:
+        if before.get(key) != now[key]:
+            return f"settings ({key}={before.get(key)}, not {now[key]})"
+    names = [name for name in new["inputs"] if old["inputs"].get(name) != new["inputs"][name]]
+    return f"inputs ({names[0]})" if names else "inputs or label names"
 
 
 def _input(path: Path) -> dict[str, str]:

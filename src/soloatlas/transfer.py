@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -26,9 +26,16 @@ Case = tuple[dict[str, Any], list[list[Any]]]  # a scan's entry of segment.json 
 
 
 def transfer_scans(
-    run: Run, scans: Sequence[Path], output: Path, wishes: Wishes, progress: Progress | None
-) -> list[Case]:
+    run: Run,
+    scans: Sequence[Path],
+    output: Path,
+    wishes: Wishes,
+    progress: Progress | None,
+    tell: Callable[[Case], None],
+) -> None:
     """Carry the atlas's labels to every scan and write them; in as many processes as there are cores.
+
+    ``tell`` hears of each scan that is written.
 
     Raises:
         InputError: the wishes need a network, or a program is missing.
@@ -37,14 +44,15 @@ def transfer_scans(
         raise InputError(f"{run.record['method']}: labels are carried over, there are no probabilities to give")
     done = 0
 
-    def tell(_: Case) -> None:
+    def count(case: Case) -> None:
         nonlocal done
         done += 1
+        tell(case)
         if progress:
             progress("segment", done, len(scans))
 
     work = functools.partial(_transfer_one, folder=run.folder, output=output, wishes=wishes)
-    return in_processes(work, list(scans), None, tell)
+    in_processes(work, list(scans), None, count)
 
 
 def _transfer_one(path: Path, folder: Path, output: Path, wishes: Wishes) -> Case:
@@ -83,9 +91,16 @@ def write_case(run: Run, path: Path, scan: Volume, classes: np.ndarray, output: 
 
 
 def transfer_group(
-    run: Run, scans: Sequence[Path], output: Path, wishes: Wishes, progress: Progress | None
-) -> list[Case]:
+    run: Run,
+    scans: Sequence[Path],
+    output: Path,
+    wishes: Wishes,
+    progress: Progress | None,
+    tell: Callable[[Case], None],
+) -> None:
     """Label a group of scans together from all atlases of the run, on the working grid, and write them.
+
+    ``tell`` hears of each scan that is written.
 
     Raises:
         InputError: fields or probabilities are asked for.
@@ -117,10 +132,8 @@ def transfer_group(
     images = [tensor(p.image, np.float32) for p in prepared]
     found = run.method.group(atlases, labels, images, run.table.classes, run.settings, progress)
     seconds = round((time.monotonic() - start) / len(scans), 2)
-    cases: list[Case] = []
     for path, volume, place, classes in zip(scans, volumes, prepared, found, strict=True):
         native = labels_to_native(classes, place.placement, run.table.classes)
         case, rows = write_case(run, path, volume, native, output, wishes)
         aligned = {"similarity": round(place.score, 4), "aligned": place.aligned}
-        cases.append(({**case, **aligned, "seconds": seconds}, rows))  # the group's time, shared among its scans
-    return cases
+        tell(({**case, **aligned, "seconds": seconds}, rows))  # the group's time, shared among its scans

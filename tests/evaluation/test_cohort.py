@@ -104,9 +104,15 @@ def test_chosen_and_undrawn_labels(folders: tuple[Path, Path]):
 
 
 def test_nothing_scored_is_null(folders: tuple[Path, Path], tmp_path: Path):
-    content = evaluate(*folders, tmp_path / "out", labels=[77], workers=1)
+    content = evaluate(*folders, tmp_path / "out", labels=[77], not_contoured_if_absent=[77], workers=1)
     assert content["mean_dice"] is None and content["mean_dice_ci95"] is None
     assert "NaN" not in (tmp_path / "out" / "metrics.json").read_text()
+
+
+def test_labels_that_are_nowhere_are_refused(folders: tuple[Path, Path], tmp_path: Path):
+    with pytest.raises(InputError, match="labels 77: in no truth and no prediction"):
+        evaluate(*folders, tmp_path / "out", labels=[77], workers=1)
+    assert not (tmp_path / "out").exists()
 
 
 def test_missing_prediction_is_an_error(folders: tuple[Path, Path], tmp_path: Path):

@@ -189,6 +189,13 @@ def test_a_grid_that_does_not_fit_is_trained_in_patches():
         ("hint.levels=6", "levels 1 to 5"),
         ("student.batch=0", "at least 1"),
         ("teacher.every=0", "at least 1"),
+        ("registration.steps=-5", "0 or more"),
+        ("registration.window=8", "odd"),
+        ("registration.channels=[0,4,4,4]", "at least 1"),
+        ("student.learning_rate=0", "above 0"),
+        ("augment.noise=-0.1", "0 or more"),
+        ("prepare.percentiles=[99,1]", "the first must be below the second"),
+        ("prepare.window=[240,-160]", "the first must be below the second"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_refused_up_front(change, message):

@@ -86,6 +86,8 @@ def evaluate(
     )
     results = _each(score, list(pairs.values()), workers, progress)
     cases = _with_absent(dict(zip(pairs, results, strict=True)), not_contoured_if_absent)
+    if labels is not None:
+        _refuse_unseen(labels, cases)
     described = {value: names[value][0] if value in names else f"label {value}" for value in _values(cases)}
     described |= {value: " ".join(without_side(described[value])) for value in united.values() if value in described}
     content = {
@@ -163,6 +165,13 @@ def _check_request(labels: Collection[int] | None, undrawn: Collection[int], tol
         raise InputError(f"label {wrong[0]} cannot be scored: label values are positive and 0 is the background")
     if not 0 <= tolerance_mm < float("inf"):
         raise InputError(f"tolerance {tolerance_mm} mm: give a distance of 0 or more")
+
+
+def _refuse_unseen(labels: Collection[int], cases: dict[str, Scores]) -> None:
+    """Refuse a label to score that no truth and no prediction has: a slip, or a table of another cohort."""
+    unseen = {value for value in labels if all(scores[value]["status"] == ABSENT for scores in cases.values())}
+    if unseen == set(labels):
+        raise InputError(f"labels {_listed(unseen)}: in no truth and no prediction; name labels that are there")
 
 
 def _by_name(path: Path) -> dict[str, Path]:

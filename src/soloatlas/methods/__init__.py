@@ -10,7 +10,7 @@ from types import ModuleType
 from typing import Any, Literal
 
 from soloatlas.errors import InputError
-from soloatlas.settings import Segmenter, override
+from soloatlas.settings import Segmenter, describe, override
 
 Family = Literal["LS", "Trad", "ABS", "LRLS", "supervised", "multi-atlas"]
 
@@ -92,19 +92,43 @@ def check_settings(settings: Any, syn: bool = False) -> None:
     Raises:
         InputError: naming the setting and what it may be.
     """
-    counts = {"loop.accumulate": settings.loop.accumulate, "loop.log_steps": settings.loop.log_steps}
+    _check_numbers(settings)
     if hasattr(settings, "student"):
-        counts |= {"student.batch": settings.student.batch, "student.slices": settings.student.slices}
         _check_student(settings.student)
     if hasattr(settings, "registration"):
-        counts["registration.batch"] = settings.registration.batch
         if not (settings.registration.learnt or syn):
             raise InputError("registration.network=syn: this method trains a network; os-medseg takes SyN's fields")
         if len(settings.registration.channels) != 4:
             raise InputError("registration.channels takes four widths")
-    low = [name for name, count in counts.items() if count < 1]
-    if low:
-        raise InputError(f"{' and '.join(low)} must be at least 1")
+
+
+# By the last part of a setting's name. No other number may be below 0, but for the Hounsfield units of a window.
+AT_LEAST_1 = ("accumulate", "log_steps", "batch", "slices", "multiple", "size", "channels", "window", "elastic_spacing")
+ABOVE_0 = ("spacing", "learning_rate", "temperature")
+
+
+def _check_numbers(settings: Any) -> None:
+    for key, value in describe(settings):
+        numbers = [n for n in (value if isinstance(value, tuple) else (value,)) if type(n) in (int, float)]
+        name = key.rpartition(".")[2]
+        if not numbers or key == "prepare.window":
+            continue
+        if name in AT_LEAST_1 and min(numbers) < 1:
+            raise InputError(f"{key}={_plain(value)}: must be at least 1")
+        if name in ABOVE_0 and key != "adversary.learning_rate" and min(numbers) <= 0:
+            raise InputError(f"{key}={_plain(value)}: must be above 0")
+        if min(numbers) < 0:
+            raise InputError(f"{key}={_plain(value)}: must be 0 or more")
+    if hasattr(settings, "registration") and settings.registration.window % 2 == 0:
+        raise InputError(f"registration.window={settings.registration.window}: must be odd, with a voxel in its middle")
+    for key in ("percentiles", "window"):
+        low, high = getattr(settings.prepare, key)
+        if low >= high:
+            raise InputError(f"prepare.{key}={_plain((low, high))}: the first must be below the second")
+
+
+def _plain(value: Any) -> str:
+    return str(list(value) if isinstance(value, tuple) else value)
 
 
 def _check_student(s: Segmenter) -> None:
