@@ -175,7 +175,15 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     refused("train", study, "--output", tiny, says="already holds a run")
     refused("train", study, "--output", tiny, "--resume", "--seed", "3", *TINY, says="other seed (0, not 3)")
     changed = [*TINY, "--set", "student.learning_rate=1"]
-    refused("train", study, "--output", tiny, "--resume", *changed, says="other settings (student.learning_rate=0.005, not 1.0)")
+    refused(
+        "train",
+        study,
+        "--output",
+        tiny,
+        "--resume",
+        *changed,
+        says="other settings (student.learning_rate=0.005, not 1.0)",
+    )
     refused("train", study, "--output", out, "--spacing", "0", says="prepare.spacing=0.0: must be above 0")
     assert not out.exists()
     refused("train", study, "--output", out, "--method", "os-medsag", says="did you mean os-medseg?")
