@@ -14,7 +14,7 @@ from typing import Any, NoReturn
 import click
 
 from soloatlas.claims_command import claims
-from soloatlas.command_parts import ANY, FILE, FOLDER, Asked, asks_for_training, integers, watched
+from soloatlas.command_parts import ANY, FILE, FOLDER, Asked, asks_for_training, device_option, integers, watched
 from soloatlas.comparing import compare, reproduce
 from soloatlas.dataset_command import datasets
 from soloatlas.errors import InputError, RunError
@@ -99,13 +99,7 @@ def train(asked: Asked, output: Path, resume: bool, progress: Any) -> None:
     metavar="N",
     help="Improve each learnt field by N steps on the scan at hand, with --stage register. [default: 0, off]",
 )
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
-)
+@device_option
 @watched
 def segment(
     run: Path,
@@ -131,13 +125,7 @@ def segment(
 @cli.command()
 @click.argument("run", type=FOLDER)
 @click.option("--output", type=FOLDER, required=True)
-@click.option(
-    "--device",
-    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-    default="auto",
-    show_default=True,
-    help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
-)
+@device_option
 @watched
 def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
     """Write a RUN's labelled pairs and their fields as files."""

@@ -19,6 +19,14 @@ FOLDER = click.Path(file_okay=False, path_type=Path)
 FILE = click.Path(dir_okay=False, path_type=Path)
 ANY = click.Path(path_type=Path)
 
+device_option = click.option(
+    "--device",
+    type=click.Choice(["auto", "cpu", "cuda", "mps"]),
+    default="auto",
+    show_default=True,
+    help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
+)
+
 
 def watched(command: Callable[..., Any]) -> Callable[..., Any]:
     """Run a command with its log on the terminal and a progress display handed in as ``progress``."""
@@ -80,13 +88,7 @@ TRAINING = (
     click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table."),
     click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own)."),
     click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas."),
-    click.option(
-        "--device",
-        type=click.Choice(["auto", "cpu", "cuda", "mps"]),
-        default="auto",
-        show_default=True,
-        help="auto: an NVIDIA GPU if there is one. mps (Apple) is refused: PyTorch lacks what is needed there.",
-    ),
+    device_option,
     click.option("--seed", type=int, default=0, show_default=True),
     click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Any setting; repeatable."),
 )

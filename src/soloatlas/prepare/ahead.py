@@ -12,7 +12,7 @@ from pathlib import Path
 
 from soloatlas.data.files import read_labels, read_volume, scan_name
 from soloatlas.data.volume import Grid, Volume
-from soloatlas.prepare.cohort import Prepared, cores, prepare_scan
+from soloatlas.prepare.cohort import HELPER_DIED, Prepared, cores, prepare_scan
 from soloatlas.settings import Prepare
 
 FEW = 4  # so many scans are prepared sooner than processes have started
@@ -43,8 +43,7 @@ def prepare_ahead(
                 taken += 1
                 yield prepared
         except BrokenProcessPool:
-            why = "a helper process died (out of memory, or a script without the __main__ guard)"
-            warnings.warn(f"{why}; going on in one process", RuntimeWarning, stacklevel=2)
+            warnings.warn(HELPER_DIED, RuntimeWarning, stacklevel=2)
     for path in scans[taken:]:
         yield _prepare(path, atlas, working, settings, labels)
 

@@ -35,6 +35,7 @@ from soloatlas.prepare.grids import (
 from soloatlas.prepare.intensity import normalise
 from soloatlas.settings import Prepare, from_dict, to_dict
 
+HELPER_DIED = "a helper process died (out of memory, or a script without the __main__ guard); going on in one process"
 PREPARE_VERSION = 3  # raise it when a scan would be prepared differently: caches of older versions are not read
 
 Progress = Callable[[int, int], None]  # (scans done, scans in all)
@@ -247,8 +248,7 @@ def in_processes(
                 pool.shutdown(wait=False, cancel_futures=True)
                 raise
     except BrokenProcessPool:
-        why = "a helper process died (out of memory, or a script without the __main__ guard)"
-        warnings.warn(f"{why}; going on in one process", RuntimeWarning, stacklevel=2)
+        warnings.warn(HELPER_DIED, RuntimeWarning, stacklevel=2)
     return [results[n] if n in results else _told(work(job), done) for n, job in enumerate(jobs)]
 
 
