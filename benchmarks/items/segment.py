@@ -54,7 +54,7 @@ def agreement(run: Path, scan: Path, output: Path) -> Agreement:
 
     pipeline.segment(run, [scan], output)
     worker = Worker(open_run(run), Wishes(stage="student"))
-    (prepared,) = worker.prepared([scan])
+    ((_, prepared),) = worker.prepared([scan])
     assert worker.student is not None
     student = plain(worker.student)
     probabilities = student_probabilities(student, worker.tensor(prepared.image), precision="float32")
@@ -77,7 +77,7 @@ def array(place: Place) -> Case:
     from soloatlas.segmentation import Wishes, Worker
 
     worker = Worker(open_run(place.folder / "run"), Wishes(stage="student"))
-    (prepared,) = worker.prepared([place.folder / "scan.nii.gz"])
+    ((_, prepared),) = worker.prepared([place.folder / "scan.nii.gz"])
     image, student = worker.tensor(prepared.image), worker.student
     assert student is not None
     return Case(lambda: native_classes(student_probabilities(student, image), prepared.placement))

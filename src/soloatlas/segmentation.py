@@ -19,7 +19,6 @@ from soloatlas.atomic import replacing, write_json
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
-    read_volume,
     scan_name,
     write_displacements,
     write_volume,
@@ -148,7 +147,7 @@ def _with_networks(
         if progress:
             progress("segment", done, len(scans), path.name)
         start = time.monotonic()
-        scan, prepared = read_volume(path), next(ready)
+        scan, prepared = next(ready)
         classes = worker.segment(scan, prepared, output, scan_name(path))
         case, volumes = write_case(run, path, scan, classes, output, wishes)
         more = {
@@ -262,8 +261,8 @@ class Worker:
 
         return torch.from_numpy(image).float()[None, None].to(self.session.device)
 
-    def prepared(self, scans: Sequence[Path]) -> Iterator[Prepared]:
-        """The scans on the working grid, brought there as in training, some of them ahead."""
+    def prepared(self, scans: Sequence[Path]) -> Iterator[tuple[Volume, Prepared]]:
+        """The scans, and on the working grid, brought there as in training, some of them ahead."""
         run = self.run
         return prepare_ahead(scans, run.atlas, run.working, run.settings.prepare, run.atlas_labels)
 
@@ -336,7 +335,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
     worker = Worker(run, Wishes(stage="register"), device)
     assert worker.register is not None
-    for done, (path, prepared) in enumerate(zip(paths, worker.prepared(paths), strict=True)):
+    for done, (path, (_, prepared)) in enumerate(zip(paths, worker.prepared(paths), strict=True)):
         if progress:
             progress("synthesise", done, len(paths), path.name)
         field = worker.register(worker.atlas_image, worker.tensor(prepared.image))

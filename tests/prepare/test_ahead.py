@@ -41,7 +41,8 @@ def test_ahead_gives_the_bits_of_one_by_one(files):
     working = working_grid(atlas, SETTINGS, labels)
     alone = [prepare_scan(read_volume(path), atlas, working, SETTINGS, labels) for path in scans]
     for found in (prepare_ahead(scans, atlas, working, SETTINGS, labels, w) for w in (1, 2)):
-        for one, ahead in zip(alone, found, strict=True):
+        for one, (scan, ahead) in zip(alone, found, strict=True):
+            assert scan.grid.matches(one.placement.native)
             assert (ahead.name, ahead.score, ahead.aligned) == (one.name, one.score, one.aligned)
             assert np.array_equal(ahead.image, one.image)
             assert np.array_equal(ahead.placement.matrix, one.placement.matrix)
@@ -52,7 +53,7 @@ def test_an_unreadable_scan_is_named_after_those_before_it(files, tmp_path):
     bad.write_bytes(b"no image")
     atlas, labels, scans = read_volume(files[0]), read_labels(files[1]), files[2]
     found = prepare_ahead([*scans[:3], bad, *scans[3:]], atlas, working_grid(atlas, SETTINGS), SETTINGS, labels, 2)
-    assert [p.name for p in islice(found, 3)] == ["s0", "s1", "s2"]
+    assert [p.name for _, p in islice(found, 3)] == ["s0", "s1", "s2"]
     with pytest.raises(InputError, match=r"bad\.nii\.gz"):
         next(found)
 
@@ -71,7 +72,7 @@ def test_work_goes_on_where_processes_cannot_start(files, tmp_path):
         "with warnings.catch_warnings(record=True) as seen:\n"
         "    warnings.simplefilter('always')\n"
         "    found = list(prepare_ahead(scans, atlas, working_grid(atlas, settings), settings, labels, 2))\n"
-        "print([p.name for p in found], len(seen))\n"
+        "print([p.name for _, p in found], len(seen))\n"
     )
     words = [sys.executable, str(script), *map(str, (files[0], files[1], *files[2]))]
     run = subprocess.run(words, capture_output=True, text=True, timeout=300)

@@ -9,6 +9,8 @@ from torch.nn import functional
 
 from soloatlas.losses._common import full_precision, precise, wanted, with_gradients
 
+NODES = 16  # of the tables of mutual information, to a bin
+
 
 def local_cross_correlation(
     fixed: Float[Tensor, "batch 1 x y z"],
@@ -80,8 +82,10 @@ def mutual_information(
     shared among ``bins`` centres spread evenly over [0, 1] by a Gaussian as wide (standard deviation) as the
     distance between centres, its shares adding up to 1 (Parzen windows, Viola 1997).
 
-    Voxels pass through in blocks, so that no (voxels, bins) matrix of the volume exists; the shares are made
-    once more for the gradient. Computed in float32 (float64 for float64 images), also under autocast.
+    Since the shares depend on the intensity alone, they are tabulated, `NODES` to a distance between centres, and
+    taken linearly between: a voxel costs its four corners in the fine joint histogram and in the gradient's table,
+    not the square of the bins. Value and gradient are within 1e-3 of the exact ones. Computed in float32 (float64
+    for float64 images), also under autocast.
 
     Args:
         fixed: the scan, intensities in [0, 1]; what lies outside is clamped (and gets no gradient).
@@ -94,15 +98,17 @@ def mutual_information(
     total = fixed.new_zeros((), dtype=precise(fixed))
     gradients = [torch.zeros_like(x, dtype=precise(x)) if wanted(x) else None for x in (fixed, warped)]
     with torch.no_grad(), torch.autocast(fixed.device.type, enabled=False):
+        shares, slopes = _tabulated_shares(bins, total)
         for sample in range(len(fixed)):
             f, w = fixed[sample].flatten(), warped[sample].flatten()
-            joint = _joint_histogram(f, w, bins)
+            joint = shares.T @ _fine_histogram(f, w, len(shares)) @ shares / f.numel()
             pointwise = _pointwise_information(joint)
             total -= (joint * pointwise).sum() / len(fixed)
-            scale = -1 / (len(fixed) * f.numel())
-            views = [None if g is None else g[sample].view(-1) for g in gradients]
-            if any(view is not None for view in views):
-                _add_information_gradient(f, w, pointwise * scale, views)
+            by_joint = pointwise * (-1 / (len(fixed) * f.numel()))
+            tables = (slopes @ by_joint @ shares.T, shares @ by_joint @ slopes.T)
+            for x, table, gradient in zip((f, w), tables, gradients, strict=True):
+                if gradient is not None:
+                    gradient[sample] = _looked_up(table, f, w).mul_((x >= 0) & (x <= 1)).view(gradient[sample].shape)
     return with_gradients(total, (fixed, gradients[0]), (warped, gradients[1]))
 
 
@@ -166,27 +172,66 @@ def _run_sums(x: Tensor, axis: int, window: int) -> Tensor:
         size *= 2
 
 
-def _blocks(voxels: int, device: torch.device) -> Iterator[slice]:
-    """Slices of voxels whose (block, bins) matrices stay in a CPU's cache, or fill a GPU."""
-    size = 2**13 if device.type == "cpu" else 2**20
-    return (slice(i, i + size) for i in range(0, voxels, size))
+def _tabulated_shares(bins: int, like: Tensor) -> tuple[Tensor, Tensor]:
+    """How each of the intensities 0 to 1, `NODES` to a bin, is shared among the bins, and the shares' slopes.
 
-
-def _shares(x: Tensor, bins: int) -> tuple[Tensor, Tensor]:
-    """How each voxel of ``x`` (n,) is shared among the bins, (n, bins), and the bins' factor in the exponent.
-
-    exp(-(x - c)^2 / (2 s^2)) over its sum is the softmax of (x c - c^2 / 2) / s^2; its slope in x is c / s^2.
+    exp(-(x - c)^2 / (2 s^2)) over its sum is the softmax of (x c - c^2 / 2) / s^2. Both (nodes, bins).
     """
-    centres = torch.linspace(0, 1, bins, dtype=precise(x), device=x.device)
-    slope = centres * (bins - 1) ** 2
-    return torch.softmax(torch.outer(x.to(slope.dtype).clamp(0, 1), slope) - slope * centres / 2, 1), slope
+    centres = torch.linspace(0, 1, bins, dtype=like.dtype, device=like.device)
+    nodes = torch.linspace(0, 1, NODES * (bins - 1) + 1, dtype=like.dtype, device=like.device)
+    steepness = centres * (bins - 1) ** 2
+    shares = torch.softmax(torch.outer(nodes, steepness) - steepness * centres / 2, 1)
+    slopes = shares * (steepness - (shares @ steepness)[:, None])
+    return _for_linear_use(shares), _for_linear_use(slopes)
 
 
-def _joint_histogram(fixed: Tensor, warped: Tensor, bins: int) -> Tensor:
-    joint = torch.zeros(bins, bins, dtype=precise(fixed), device=fixed.device)
-    for block in _blocks(fixed.numel(), fixed.device):
-        joint.addmm_(_shares(fixed[block], bins)[0].T, _shares(warped[block], bins)[0])
-    return joint / fixed.numel()
+def _for_linear_use(table: Tensor) -> Tensor:
+    """``table`` less a twelfth of its second differences: what linear interpolation adds to it on average."""
+    table = table.clone()
+    table[1:-1] -= table.diff(n=2, dim=0) / 12
+    return table
+
+
+def _corners(fixed: Tensor, warped: Tensor, nodes: int) -> Iterator[tuple[Tensor, Tensor]]:
+    """Where in a flat (nodes, nodes) table each pair of intensities lies: four places, and what each counts."""
+    (i, a), (j, b) = (_between(x, nodes) for x in (fixed, warped))
+    first, ab = i * nodes + j, a * b
+    yield first, 1 - a - b + ab
+    yield first + 1, b - ab
+    yield first + nodes, a - ab
+    yield first + nodes + 1, ab
+
+
+def _between(x: Tensor, nodes: int) -> tuple[Tensor, Tensor]:
+    """Number of the node at or below each intensity (clamped to [0, 1]), and how far it is to the next, 0 to 1."""
+    place = x.to(precise(x)).clamp(0, 1) * (nodes - 1)
+    node = place.nan_to_num().floor().clamp(max=nodes - 2)  # NaN stays in what it counts
+    return node.long(), place - node
+
+
+def _blocks(*flat: Tensor) -> Iterator[tuple[Tensor, ...]]:
+    """Some of the voxels after the other, so that their numbers stay in a CPU's cache."""
+    size = 2**16 if flat[0].device.type == "cpu" else 2**24
+    return zip(*(x.split(size) for x in flat), strict=True)
+
+
+def _fine_histogram(fixed: Tensor, warped: Tensor, nodes: int) -> Tensor:
+    """Joint histogram (nodes, nodes), each voxel shared linearly among the four nodes around it."""
+    # float64: a million equal parts of a voxel, those of a constant background, do not add up in float32.
+    flat = torch.zeros(nodes**2, dtype=torch.float64, device=fixed.device)
+    for f, w in _blocks(fixed, warped):
+        for place, counts in _corners(f, w, nodes):
+            flat.index_add_(0, place, counts.double())
+    return flat.view(nodes, nodes).to(precise(fixed))
+
+
+def _looked_up(table: Tensor, fixed: Tensor, warped: Tensor) -> Tensor:
+    """A (nodes, nodes) table at each pair of intensities, taken linearly between nodes; flat like them."""
+    out = torch.zeros(fixed.shape, dtype=table.dtype, device=table.device)
+    for into, f, w in _blocks(out, fixed, warped):
+        for place, counts in _corners(f, w, len(table)):
+            into.addcmul_(table.view(-1)[place], counts)
+    return out
 
 
 def _pointwise_information(joint: Tensor) -> Tensor:
@@ -194,19 +239,3 @@ def _pointwise_information(joint: Tensor) -> Tensor:
     tiny = torch.finfo(joint.dtype).tiny
     logs = joint.clamp(min=tiny).log()
     return logs - joint.sum(1, keepdim=True).clamp(min=tiny).log() - joint.sum(0).clamp(min=tiny).log()
-
-
-def _add_information_gradient(fixed: Tensor, warped: Tensor, by_joint: Tensor, into: list[Tensor | None]) -> None:
-    """Add the gradient through the joint histogram to the flat volumes of ``into`` (fixed's, warped's)."""
-    for block in _blocks(fixed.numel(), fixed.device):
-        shares_f, slope = _shares(fixed[block], len(by_joint))
-        shares_w, _ = _shares(warped[block], len(by_joint))
-        for volume, x, own, by_own in (
-            (into[0], fixed, shares_f, lambda s=shares_w: s @ by_joint.T),
-            (into[1], warped, shares_w, lambda s=shares_f: s @ by_joint),
-        ):
-            if volume is not None:
-                gradient = by_own()
-                gradient = own * (gradient - (own * gradient).sum(1, keepdim=True))  # through the softmax
-                inside = (x[block] >= 0) & (x[block] <= 1)
-                volume[block] = torch.where(inside, gradient @ slope, 0)

@@ -1,11 +1,18 @@
-"""How smooth a displacement field is. Fields are in voxels, so the values are per voxel."""
+"""How smooth a displacement field is. Fields are in voxels, so the values are per voxel.
+
+Values and gradients are found in one pass, a derivative at a time: memory holds the gradient and one derivative.
+"""
+
+from collections.abc import Iterator
+from itertools import combinations
 
 import torch
 from jaxtyping import Float
 from torch import Tensor
-from torch.utils.checkpoint import checkpoint
 
-from soloatlas.losses._common import full_precision
+from soloatlas.losses._common import full_precision, wanted, with_gradients
+
+Stencil = dict[tuple[int, int, int], float]  # factors of the neighbours, by their offset of -1, 0 or 1 along each axis
 
 
 def diffusion(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
@@ -15,8 +22,17 @@ def diffusion(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
     checkerboard); a mean where the paper prints a sum, since only so is its weight of 1 the one it used.
     Scalar of at least 0, without unit (voxels per voxel, squared). Computed in float32.
     """
-    u = full_precision(field)
-    return torch.stack([_mean_square(u.diff(dim=axis)) for axis in (2, 3, 4)]).mean()
+    u = full_precision(field.detach())
+    gradient = torch.zeros_like(u) if wanted(field) else None
+    value = u.new_zeros(())
+    for axis in (2, 3, 4):
+        change, length = u.diff(dim=axis), u.shape[axis] - 1
+        value += change.square().mean() / 3
+        if gradient is not None:
+            change *= 2 / (3 * change.numel())
+            gradient.narrow(axis, 1, length).add_(change)
+            gradient.narrow(axis, 0, length).sub_(change)
+    return with_gradients(value, (field, gradient))
 
 
 def bending_energy(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
@@ -27,30 +43,36 @@ def bending_energy(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
     a central difference twice, (u(p+2) - 2 u(p) + u(p-2)) / 4: equal for quadratic fields, and blind to a
     checkerboard. A mean where the paper prints a sum. Zero for affine fields.
 
-    Scalar of at least 0, per voxel squared. Needs at least 3 voxels an axis. Computed in float32, one term at
-    a time, forgotten and made again for the backward pass.
+    Scalar of at least 0, per voxel squared. Needs at least 3 voxels an axis. Computed in float32.
     """
-    u = full_precision(field)
-    terms = [checkpoint(_second_derivative, u, a, b, use_reentrant=False) for a, b in _PAIRS]
-    return torch.stack(terms).sum()
+    u = full_precision(field.detach())
+    gradient = torch.zeros_like(u) if wanted(field) else None
+    value = u.new_zeros(())
+    for count, stencil in _second_derivatives():
+        derivative = torch.zeros_like(_interior(u))
+        for offset, factor in stencil.items():
+            derivative.add_(_interior(u, offset), alpha=factor)
+        value += count * derivative.square().mean()
+        if gradient is not None:  # back through the same stencil
+            derivative *= 2 * count / derivative.numel()
+            for offset, factor in stencil.items():
+                _interior(gradient, offset).add_(derivative, alpha=factor)
+    return with_gradients(value, (field, gradient))
 
 
-_PAIRS = ((2, 2), (3, 3), (4, 4), (2, 3), (2, 4), (3, 4))
+def _second_derivatives() -> Iterator[tuple[int, Stencil]]:
+    """How often each second derivative counts, and its stencil."""
+    unit = torch.eye(3, dtype=torch.int).tolist()
+    for a in unit:
+        ahead, behind = (tuple(sign * i for i in a) for sign in (1, -1))
+        yield 1, {ahead: 1.0, (0, 0, 0): -2.0, behind: 1.0}
+    for a, b in combinations(unit, 2):
+        corners = [(s, t) for s in (1, -1) for t in (1, -1)]
+        yield 2, {tuple(s * i + t * j for i, j in zip(a, b, strict=True)): s * t / 4 for s, t in corners}
 
 
-def _second_derivative(u: Tensor, a: int, b: int) -> Tensor:
-    """Mean square over the interior of the second derivative along axes ``a`` and ``b``, twice if mixed."""
-    for axis in {2, 3, 4} - {a, b}:
-        u = u.narrow(axis, 1, u.shape[axis] - 2)
-    if a != b:
-        return 2 * _mean_square(_central(_central(u, a), b))
-    return _mean_square(u.diff(n=2, dim=a))
-
-
-def _central(u: Tensor, axis: int) -> Tensor:
-    length = u.shape[axis] - 2
-    return (u.narrow(axis, 2, length) - u.narrow(axis, 0, length)) / 2
-
-
-def _mean_square(x: Tensor) -> Tensor:
-    return x.square().mean()
+def _interior(volume: Tensor, offset: tuple[int, int, int] = (0, 0, 0)) -> Tensor:
+    """The voxels that have neighbours on all sides, moved by ``offset``: a view."""
+    for axis, step in zip((2, 3, 4), offset, strict=True):
+        volume = volume.narrow(axis, 1 + step, volume.shape[axis] - 2)
+    return volume

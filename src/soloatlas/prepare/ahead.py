@@ -17,13 +17,15 @@ from soloatlas.settings import Prepare
 
 FEW = 4  # so many scans are prepared sooner than processes have started
 
+Ready = tuple[Volume, Prepared]  # a scan as it was read, and on the working grid
+
 _shared: tuple[Volume, Grid, Prepare, Volume] | None = None  # in a helper process
 
 
 def prepare_ahead(
     scans: Sequence[Path], atlas: Volume, working: Grid, settings: Prepare, labels: Volume, workers: int | None = None
-) -> Iterator[Prepared]:
-    """`prepare_scan` of each scan, in their order; at most two for each process wait to be taken.
+) -> Iterator[Ready]:
+    """Each scan and `prepare_scan` of it, in their order; at most two for each process wait to be taken.
 
     Args:
         scans: files.
@@ -39,16 +41,16 @@ def prepare_ahead(
     count, taken = min(len(scans) - FEW, workers or cores()), 0
     if count > 1 and atlas.path and labels.path:
         try:
-            for prepared in _in_processes(scans, (atlas.path, working, settings, labels.path), count):
+            for ready in _in_processes(scans, (atlas.path, working, settings, labels.path), count):
                 taken += 1
-                yield prepared
+                yield ready
         except BrokenProcessPool:
             warnings.warn(HELPER_DIED, RuntimeWarning, stacklevel=2)
     for path in scans[taken:]:
         yield _prepare(path, atlas, working, settings, labels)
 
 
-def _in_processes(scans: Sequence[Path], shared: tuple[Path, Grid, Prepare, Path], count: int) -> Iterator[Prepared]:
+def _in_processes(scans: Sequence[Path], shared: tuple[Path, Grid, Prepare, Path], count: int) -> Iterator[Ready]:
     spawn = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(count, spawn, initializer=_begin, initargs=shared)
     try:
@@ -68,10 +70,11 @@ def _begin(atlas: Path, working: Grid, settings: Prepare, labels: Path) -> None:
     _shared = (read_volume(atlas), working, settings, read_labels(labels))
 
 
-def _prepare_there(path: Path) -> Prepared:
+def _prepare_there(path: Path) -> Ready:
     assert _shared
     return _prepare(path, *_shared)
 
 
-def _prepare(path: Path, atlas: Volume, working: Grid, settings: Prepare, labels: Volume) -> Prepared:
-    return prepare_scan(read_volume(path), atlas, working, settings, labels, scan_name(path))
+def _prepare(path: Path, atlas: Volume, working: Grid, settings: Prepare, labels: Volume) -> Ready:
+    scan = read_volume(path)
+    return scan, prepare_scan(scan, atlas, working, settings, labels, scan_name(path))

@@ -80,7 +80,7 @@ def _networks_on(
     workers = [Worker(open_run(f.tasks[0].folder()), Wishes(stage="student")) for f in rows]
     first = workers[0]
     teacher = trained_teacher(first)
-    (prepared,) = first.prepared([path])
+    ((_, prepared),) = first.prepared([path])
     image = first.tensor(prepared.image)
     classes = first.atlas_classes[0, 0].cpu().numpy()
     x, y, z = _patch(image.shape[2:], slices.centre_of(classes > 0), getattr(first.run.settings.student, "patch", ()))
