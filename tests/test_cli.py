@@ -273,6 +273,18 @@ def test_a_full_disk_is_one_line_and_leaves_no_half_file(tiny, study, tmp_path):
     assert list((tmp_path / "s").glob("*")) == []
 
 
+def test_what_cannot_be_written_is_said_before_the_work(tiny, study, tmp_path):
+    (tmp_path / "file").touch()
+    for words in (
+        ("segment", tiny, study / "test/images"),
+        ("synthesise", tiny),
+        ("evaluate", *[study / "test/labels"] * 2),
+    ):
+        done = run(*words, "--output", tmp_path / "file/x", code=1)
+        assert "cannot create" in done.stderr and "1/" not in done.stderr
+    assert (tmp_path / "file").is_file()
+
+
 def test_methods_and_help():
     listed = json.loads(run("methods", "--json").stdout)
     assert {"name", "family", "paper"} <= set(listed[0])

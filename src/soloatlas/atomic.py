@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import tempfile
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -27,10 +28,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         RunError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise RunError(f"cannot create {path.parent}: {error.strerror}") from error
+    _make_folder(path.parent)
     temporary = path.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
     try:
         yield temporary
@@ -41,6 +39,27 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise RunError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def require_writable(folder: str | Path) -> None:
+    """Make ``folder`` and see that a file can be made in it: before long work, not after it.
+
+    Raises:
+        RunError: it cannot be made or written.
+    """
+    folder = Path(folder)
+    _make_folder(folder)
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        raise RunError(f"cannot write in {folder}: {error.strerror}") from error
+
+
+def _make_folder(folder: Path) -> None:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunError(f"cannot create {folder}: {error.strerror}") from error
 
 
 def _umask() -> int:

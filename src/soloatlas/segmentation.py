@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soloatlas.atomic import replacing, write_json
+from soloatlas.atomic import replacing, require_writable, write_json
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -83,6 +83,7 @@ def segment_scans(
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
     before = _segmented_before(run, wishes, output)
+    require_writable(output)
     try:
         if hasattr(run.method, "transfer"):
             transfer_scans(run, scans, output, wishes, progress, found.append)
@@ -333,6 +334,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     if "register" not in run.method.METHOD.stages:
         raise InputError(f"{run.folder}: {run.record['method']} synthesises nothing")
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
+    require_writable(output)
     worker = Worker(run, Wishes(stage="register"), device)
     assert worker.register is not None
     for done, (path, (_, prepared)) in enumerate(zip(paths, worker.prepared(paths), strict=True)):

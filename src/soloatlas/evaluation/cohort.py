@@ -77,6 +77,8 @@ def evaluate(
     labels = None if labels is None else {united.get(value, value) for value in labels}
     given = Path(truth) if isinstance(truth, str) else truth
     pairs, unused = match_files(Path(predictions), given)
+    if output is not None:
+        atomic.require_writable(output)
     score = partial(
         _score_pair,
         labels=labels,
