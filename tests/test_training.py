@@ -10,7 +10,8 @@ from torch import nn
 from soloatlas.errors import InputError, RunError
 from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
-from soloatlas.training import Rival, Session, Stage, Trial, _rate, checkpoint_weights, fit, steps_of
+from soloatlas.training import Rival, Session, Stage, Trial, checkpoint_weights, fit, steps_of
+from soloatlas.training.loop import _rate
 
 
 def make_network():

@@ -1,0 +1,144 @@
+"""The only training loop: precision, accumulation, checkpoints, exact resume, progress, named loss terms.
+
+A method describes what is learnt as a `Stage`; `fit` does the rest. Networks that play against each other
+take turns (`Rival`). References: Adam (Kingma 2015), mixed precision with loss scaling (Micikevicius 2018),
+alternating adversarial steps (Goodfellow 2014).
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
+from functools import partial
+
+import torch
+from torch import Tensor
+
+from soloatlas.devices import autocast, choose_precision
+from soloatlas.networks.recomputation import recompute_activations
+from soloatlas.randomness import seeded_modules, visiting_order
+from soloatlas.settings import Schedule
+from soloatlas.training.checkpoints import load_checkpoint, save_checkpoint
+from soloatlas.training.metrics import MetricsLog
+from soloatlas.training.players import Player, players_of
+from soloatlas.training.stage import Session, Stage, Terms
+
+
+def fit(stage: Stage, session: Session) -> None:
+    """Train the networks of ``stage`` in place.
+
+    Starts from ``checkpoints/<stage>.safetensors`` in the run's folder if that is there, and leaves it there when done;
+    a run that was killed therefore goes on where its last checkpoint was, to the same weights.
+
+    Raises:
+        RunError: a loss term became NaN or infinite.
+    """
+    loop, folder, device = session.loop, session.folder, session.device
+    precision = choose_precision(loop.precision, device)
+    players = players_of(stage)
+    if loop.recompute:
+        for player in players:
+            recompute_activations(player.modules)
+    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
+    log = MetricsLog(folder / "metrics.csv", stage.name)
+    checkpoint = folder / "checkpoints" / f"{stage.name}.safetensors"
+    start = load_checkpoint(checkpoint, players, scaler)
+    log.forget_after(start)
+    saved = began = time.monotonic()
+    allowed, finished = stage.share * session.seconds_left(), start
+    for step in range(start, min(stage.steps, session.trial.steps) if session.trial else stage.steps):
+        reached = max(step / stage.steps, (time.monotonic() - began) / allowed if allowed else 1.0)
+        if reached >= 1:
+            break  # out of time
+        for player in players:
+            player.begin(_rate(stage.schedule, reached))
+        for part in range(loop.accumulate):
+            _learn_from(stage, step * loop.accumulate + part, players, session, precision, scaler, log)
+        scaler.step(players[-1].optimiser)
+        scaler.update()
+        finished = step + 1
+        if session.trial:
+            session.trial.step_ended(stage, device)
+        if (step + 1) % loop.log_steps == 0 or step + 1 == stage.steps:
+            note = log.flush(step + 1)
+            if session.progress:
+                session.progress(stage.name, step + 1, stage.steps, note)
+            # Only between rows of metrics.csv, so that a resumed run writes the rows of an unstopped one.
+            if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
+                save_checkpoint(checkpoint, players, scaler, step + 1)
+                saved = time.monotonic()
+    if finished < stage.steps:
+        log.flush(finished)
+    if start < stage.steps:  # a stage that ran out of time is done, too
+        save_checkpoint(checkpoint, players, scaler, stage.steps)
+    for player in players:
+        player.modules.eval()
+
+
+def _learn_from(
+    stage: Stage,
+    batch: int,
+    players: Sequence[Player],
+    session: Session,
+    precision: torch.dtype,
+    scaler: torch.amp.GradScaler,
+    log: MetricsLog,
+) -> None:
+    """Gradients of the stage's own networks from one batch, after each rival's step."""
+    items = visiting_order(session.seed, stage.name, stage.items, batch * stage.batch, stage.batch)
+    turns = _turns(stage, batch, items)
+    drawing = partial(seeded_modules, session.seed, stage.name, "layers", batch)
+    for rival in players[:-1]:
+        rival.modules.requires_grad_(True)
+        terms, total = _take_turn(turns, rival, session.device, precision, drawing("rival"))
+        scaler.scale(total).backward()
+        rival.give_way(scaler)
+        log.add(terms)
+    terms, total = _take_turn(turns, players[-1], session.device, precision, drawing())
+    scaler.scale(total / session.loop.accumulate).backward()
+    log.add({**terms, "total": total})
+
+
+def _turns(stage: Stage, batch: int, items: Sequence[int]) -> Iterator[Terms]:
+    """The terms of each player in turn; nothing is computed before they are asked for, under autocast."""
+    terms = stage.objective(batch, items)
+    if isinstance(terms, dict):
+        yield terms
+    else:
+        yield from terms
+
+
+def _rate(schedule: Schedule, reached: float) -> float:
+    """Factor of the learning rate after this part of a stage: 1, or down from there.
+
+    ``cosine``: half a cosine to 0; ``poly``: (1 - part)^0.9, as TransMorph's code; ``step``: a tenth after every
+    10 of 201 equal parts, as CLMorph's.
+    """
+    if schedule == "cosine":
+        return 0.5 * (1 + math.cos(math.pi * reached))
+    if schedule == "poly":
+        return (1 - reached) ** 0.9
+    return 0.1 ** int(20.1 * reached) if schedule == "step" else 1.0
+
+
+def _weighted_sum(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
+    return torch.stack([terms[name].float() * weights[name] for name in terms if name in weights]).sum()
+
+
+def _take_turn(
+    turns: Iterator[Terms],
+    player: Player,
+    device: torch.device,
+    precision: torch.dtype,
+    drawing: AbstractContextManager[None],
+) -> tuple[Terms, Tensor]:
+    """A player's terms and the weighted sum that it minimises.
+
+    Layers that draw (TransMorph's drop path, a sampled field) know torch's own generator alone; ``drawing`` seeds it
+    meanwhile.
+    """
+    with autocast(device, precision), drawing:
+        terms = next(turns)
+    return terms, _weighted_sum(terms, player.weights)
