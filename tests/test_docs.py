@@ -40,6 +40,8 @@ NOT_RUN = {
     "soloatlas demo": "minutes; CI runs it",
     "pip install --no-deps ./example_method": "tests/test_methods.py installs it",
     "soloatlas train my-study --method voxelmorph-mi --output example-run": "not installed; tests/test_methods.py",
+    "torchrun --nproc-per-node 2 -m soloatlas.cli train my-study --output two --set loop.accumulate=2": "not soloatlas "
+    "itself; tests/test_processes.py",
     "soloatlas compare my-study --methods all --minutes 6 --output comparison": "hours; tests/test_comparison.py",
     "soloatlas reproduce os-medseg:table-3 --cohort hippocampus --seeds 0,1,2": "hours, and a cohort",
     "soloatlas claims --cohort hippocampus": "needs records; tests/reproduction/test_claims.py",

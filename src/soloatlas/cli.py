@@ -73,9 +73,11 @@ def train(asked: Asked, output: Path, resume: bool, progress: Any) -> None:
     or give --atlas, --atlas-labels and --unlabelled.
     """
     from soloatlas import pipeline
+    from soloatlas.training import started_processes
 
     folder = pipeline.train(asked.study, output, *asked[1:], resume=resume, progress=progress)
-    click.echo(f"run: {folder}\nreport: {folder / 'report.html'}")
+    if started_processes().first:
+        click.echo(f"run: {folder}\nreport: {folder / 'report.html'}")
 
 
 @cli.command()

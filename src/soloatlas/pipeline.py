@@ -52,16 +52,21 @@ def train(
         RunError: training failed.
     """
     from soloatlas.runs import open_run
+    from soloatlas.training import joined_processes
     from soloatlas.training_run import TrainingRun
 
     module, settings = _requested(study, method, preset, changes)
-    run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume)
-    if run.finished:
-        return open_run(output).folder
-    findings = refuse_bad_study(study)  # before anything is written
-    run.start(findings)
-    run.prepare(cache, progress)
-    run.learn(progress)
+    with joined_processes(settings.loop.accumulate) as processes:
+        run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume or not processes.first)
+        if run.finished:
+            return open_run(output).folder
+        if not processes.first:
+            run.assist(cache)
+            return Path(output)
+        findings = refuse_bad_study(study)  # before anything is written
+        run.start(findings)
+        run.prepare(cache, progress)
+        run.learn(progress)
     run.finish()
     write_report(output)
     return Path(output)

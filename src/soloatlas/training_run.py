@@ -110,13 +110,15 @@ class TrainingRun:
     def session(self, progress: Progress | None) -> Session:
         """Where and how the networks are trained."""
         from soloatlas.devices import choose_device, choose_precision
-        from soloatlas.training import Session
+        from soloatlas.training import Session, started_processes
 
         loop = self.settings.loop
         device = choose_device(loop.device)
         self.record["device"] = str(device)
         self.record["precision"] = str(choose_precision(loop.precision, device)).removeprefix("torch.")
-        return Session(self.folder, self.record["seed"], device, loop, progress, trial=self.trial)
+        return Session(
+            self.folder, self.record["seed"], device, loop, progress, trial=self.trial, processes=started_processes()
+        )
 
     def prepare(self, cache: Path | None, progress: Progress | None) -> None:
         """Bring atlas and pool onto the working grid."""
@@ -152,6 +154,7 @@ class TrainingRun:
     def train(self, material: Material, session: Session) -> None:
         """Train the networks on this material and keep their weights."""
         self._fit_to_memory(material, session)
+        session.processes.wait()  # all is ready for those that assist
         start = time.monotonic()
         self.networks = self.method.train(material, self.settings, session)
         self._took("learn", start)
@@ -160,11 +163,24 @@ class TrainingRun:
             name: sum(p.numel() for p in net.parameters()) for name, net in self.networks.items()
         }
 
+    def assist(self, cache: Path | None) -> None:
+        """Train along with the first process, which prepares the scans and writes everything."""
+        from soloatlas.prepare import prepare_study
+
+        session = self.session(None)
+        session.processes.wait()
+        self.record = read_record(self.folder)
+        self._keep_to_decision()
+        pool = () if self.method.METHOD.pool == "none" else self.study.unlabelled
+        self.prepared = prepare_study(
+            replace(self.study, unlabelled=pool), self.settings.prepare, cache or default_cache()
+        )
+        self.method.train(material_of(self.prepared, session, self.study), self.settings, session)
+
     def _fit_to_memory(self, material: Material, session: Session) -> None:
         """Train on patches where the whole grid does not fit; a resumed run keeps to the first decision."""
         from soloatlas.devices import free_memory
         from soloatlas.segmenter import fit_to_memory
-        from soloatlas.settings import merge
 
         if not hasattr(self.settings, "student"):
             return
@@ -174,9 +190,16 @@ class TrainingRun:
             self.record |= {"adapted": to_dict(adapted) != asked, "settings": to_dict(adapted)}
             if self.record["adapted"]:
                 log.warning("not enough memory for the whole grid: training on patches of %s", adapted.student.patch)
-        patch = {"student": {"patch": self.record["settings"]["student"]["patch"]}}
-        self.settings = merge(self.settings, patch) if self.record["adapted"] else self.settings
+        self._keep_to_decision()
         write_record(self.folder, self.record)
+
+    def _keep_to_decision(self) -> None:
+        """Take the patch that was decided on when memory was looked at."""
+        from soloatlas.settings import merge
+
+        if self.record.get("adapted"):
+            patch = {"student": {"patch": self.record["settings"]["student"]["patch"]}}
+            self.settings = merge(self.settings, patch)
 
     def measure_fields(self, material: Material, session: Session) -> None:
         """Write fields.csv (folding, SDlogJ, similarity) and samples.npz (pairs for the report)."""

@@ -30,12 +30,13 @@ def fit(stage: Stage, session: Session) -> None:
     """Train the networks of ``stage`` in place.
 
     Starts from ``checkpoints/<stage>.safetensors`` in the run's folder if that is there, and leaves it there when done;
-    a run that was killed therefore goes on where its last checkpoint was, to the same weights.
+    a run that was killed therefore goes on where its last checkpoint was, to the same weights. Several processes share
+    the batches of a step; a rival then steps once for as many batches as there are processes.
 
     Raises:
         RunError: a loss term became NaN or infinite.
     """
-    loop, folder, device = session.loop, session.folder, session.device
+    loop, folder, device, processes = session.loop, session.folder, session.device, session.processes
     precision = choose_precision(loop.precision, device)
     players = players_of(stage)
     if loop.recompute:
@@ -45,23 +46,26 @@ def fit(stage: Stage, session: Session) -> None:
     log = MetricsLog(folder / "metrics.csv", stage.name)
     checkpoint = folder / "checkpoints" / f"{stage.name}.safetensors"
     start = load_checkpoint(checkpoint, players, scaler)
-    log.forget_after(start)
+    if processes.first:
+        log.forget_after(start)
     saved = began = time.monotonic()
     allowed, finished = stage.share * session.seconds_left(), start
     for step in range(start, min(stage.steps, session.trial.steps) if session.trial else stage.steps):
         reached = max(step / stage.steps, (time.monotonic() - began) / allowed if allowed else 1.0)
+        reached = processes.agree(reached) if loop.minutes else reached
         if reached >= 1:
             break  # out of time
         for player in players:
             player.begin(_rate(stage.schedule, reached))
-        for part in range(loop.accumulate):
+        for part in processes.share(loop.accumulate):
             _learn_from(stage, step * loop.accumulate + part, players, session, precision, scaler, log)
+        processes.add_up_gradients(players[-1].modules)
         scaler.step(players[-1].optimiser)
         scaler.update()
         finished = step + 1
         if session.trial:
             session.trial.step_ended(stage, device)
-        if (step + 1) % loop.log_steps == 0 or step + 1 == stage.steps:
+        if processes.first and ((step + 1) % loop.log_steps == 0 or step + 1 == stage.steps):
             note = log.flush(step + 1)
             if session.progress:
                 session.progress(stage.name, step + 1, stage.steps, note)
@@ -69,9 +73,9 @@ def fit(stage: Stage, session: Session) -> None:
             if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
                 save_checkpoint(checkpoint, players, scaler, step + 1)
                 saved = time.monotonic()
-    if finished < stage.steps:
+    if processes.first and finished < stage.steps:
         log.flush(finished)
-    if start < stage.steps:  # a stage that ran out of time is done, too
+    if processes.first and start < stage.steps:  # a stage that ran out of time is done, too
         save_checkpoint(checkpoint, players, scaler, stage.steps)
     for player in players:
         player.modules.eval()
@@ -94,6 +98,7 @@ def _learn_from(
         rival.modules.requires_grad_(True)
         terms, total = _take_turn(turns, rival, session.device, precision, drawing("rival"))
         scaler.scale(total).backward()
+        session.processes.add_up_gradients(rival.modules, 1 / session.processes.count)
         rival.give_way(scaler)
         log.add(terms)
     terms, total = _take_turn(turns, players[-1], session.device, precision, drawing())

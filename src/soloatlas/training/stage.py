@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from soloatlas.settings import Loop, Schedule
+from soloatlas.training.processes import Processes
 
 Terms = dict[str, Tensor]
 
@@ -98,7 +99,7 @@ class Trial:
 class Session:
     """Where and how one run trains: its folder, seed, device, loop settings, who watches, and since when.
 
-    With a ``trial``, stages stop early.
+    With a ``trial``, stages stop early; with several ``processes``, each takes its share of every step.
     """
 
     folder: Path
@@ -108,6 +109,7 @@ class Session:
     progress: Progress | None = None
     began: float = field(default_factory=time.monotonic)
     trial: Trial | None = None
+    processes: Processes = field(default_factory=Processes)
 
     def seconds_left(self) -> float:
         """Until ``loop.minutes`` are over; infinite where there is no limit."""
