@@ -180,6 +180,7 @@ def blocks() -> dict[tuple[str, str], str]:
         ("docs/reference/results.md", "results"): all_results(),
         ("docs/reference/claims.md", "claims"): claims(),
         ("docs/reference/benchmarks.md", "benchmarks"): benchmarks(),
+        ("docs/reference/benchmarks.md", "scaling"): scaling(),
         ("docs/reference/settings.md", "settings"): settings_tables(),
         ("docs/reference/cli.md", "commands"): commands(),
         ("docs/reference/api.md", "api"): api(),
@@ -327,6 +328,26 @@ def _asked(row: dict[str, Any]) -> str:
     verdict = {True: "met", False: "**missed**", None: "not measured"}[row["met"]]
     asked = "; ".join(ASKED[quantity].format(limit) for quantity, limit in row["target"].items())
     return f"{asked}: {verdict}" if asked else "-"
+
+
+def scaling(root: Path | None = None) -> str:
+    """Seconds a step and memory of every recorded point, axis by axis."""
+    path = (root or ROOT) / "results" / "scaling.json"
+    if not path.exists():
+        return "Nothing is recorded yet: `python benchmarks/scaling.py` has not been run."
+    rows = [
+        [
+            axis,
+            "x".join(map(str, p["shape"])),
+            *(str(p[key]) for key in ("classes", "pool", "batches", "processes")),
+            *(_number(p["seconds"].get(stage), 3) for stage in ("register", "distil")),
+            f"{p['process_gb']:.2f}",
+        ]
+        for axis, points in json.loads(path.read_text(encoding="utf-8"))["axes"].items()
+        for p in points
+    ]
+    header = ["grows", "voxels", "classes", "pool", "batches a step", "processes"]
+    return table([*header, "registration step, s", "distillation step, s", "a process, GB"], rows)
 
 
 def settings_tables() -> str:
