@@ -6,11 +6,12 @@ since only so are the four terms weighted by lambda_2 "comparable in magnitude",
 """
 
 from collections.abc import Sequence
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from soloatlas import fields
 from soloatlas.losses._common import full_precision
@@ -124,17 +125,47 @@ def cycle_labels(
         boxes: of the classes to follow, by class; None leaves a class out. See `class_boxes`.
         forward: on the scan's grid pointing into the atlas, voxels; ``backward`` the other way.
     """
+    followed = [index for index, box in enumerate(boxes) if box is not None]
+    parts = [_slices(region) for region in _regions([box for box in boxes if box is not None], forward, backward)]
     out = []
-    for index, box in enumerate(boxes):
-        if box is None:
-            continue
-        there = _reached(box, forward)
-        x, y, z = _slices(_union(box, there, _reached(there, backward)))
+    for index, (x, y, z), there, back in zip(
+        followed, parts, _parts(forward, parts), _parts(backward, parts), strict=True
+    ):
         original = (classes[:, :, x, y, z] == index).float()
-        warped = fields.warp(original, forward[:, :, x, y, z])
-        restored = fields.warp(warped, backward[:, :, x, y, z])
+        warped = fields.warp(original, there)
+        restored = fields.warp(warped, back)
         out.append(ClassCycle(original, warped, restored, original.numel() / classes.numel()))
     return out
+
+
+def _regions(boxes: Sequence[Box], forward: Tensor, backward: Tensor) -> list[Box]:
+    """For each box of the atlas, the part of the grid that holds it, where it is warped to, and its way back."""
+    far, near = _extremes(forward), _extremes(backward)
+    out = []
+    for box in boxes:
+        there = _reached(box, forward, far)
+        out.append(_union(box, there, _reached(there, backward, near)))
+    return out
+
+
+def _parts(field: Tensor, parts: Sequence[tuple[slice, ...]]) -> tuple[Tensor, ...]:
+    """Those parts of a field; their gradients are gathered in one volume, not in one for each."""
+    return _Parts.apply(field, parts)
+
+
+class _Parts(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, field: Tensor, parts: Sequence[tuple[slice, ...]]) -> tuple[Tensor, ...]:
+        ctx.parts, ctx.size = parts, field.shape
+        return tuple(field[:, :, x, y, z].clone() for x, y, z in parts)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        whole = gradients[0].new_zeros(ctx.size)
+        for (x, y, z), gradient in zip(ctx.parts, gradients, strict=True):
+            whole[:, :, x, y, z] += gradient
+        return whole, None
 
 
 def class_boxes(classes: Int[Tensor, "1 1 x y z"], count: int, background: bool = False) -> list[Box | None]:
@@ -155,22 +186,28 @@ def _ends(line: Tensor) -> tuple[int, int]:
     return int(places[0]), int(places[-1]) + 1
 
 
-def _reached(box: Box, field: Tensor) -> Box:
+def _reached(box: Box, field: Tensor, extremes: list[list[float]]) -> Box:
     """Voxels whose displacement can end within a voxel of ``box``: p with lo - 1 < p + u(p) < hi.
 
-    First with the extremes of the whole field, then with those within the box found so, which is smaller and
+    First with the ``extremes`` of the whole field, then with those within the box found so, which is smaller and
     still holds every such voxel.
     """
-    shape = field.shape[2:]
-    found: Box = tuple((0, n) for n in shape)
-    for _ in range(2):
-        x, y, z = _slices(found)
-        low, high = torch.aminmax(field.detach()[0, :, x, y, z].flatten(1), dim=1)
-        found = tuple(
-            (max(0, min(n - 1, int(lo - 1 - b))), min(n, max(1, int(hi + 2 - a))))
-            for (lo, hi), a, b, n in zip(box, low.tolist(), high.tolist(), shape, strict=True)
-        )
-    return found
+    x, y, z = _slices(_within(box, field.shape[2:], extremes))
+    return _within(box, field.shape[2:], _extremes(field[:, :, x, y, z]))
+
+
+def _within(box: Box, shape: Sequence[int], extremes: list[list[float]]) -> Box:
+    """Where voxels that move by no less and no more than ``extremes`` can reach ``box`` from."""
+    return tuple(
+        (max(0, min(n - 1, int(lo - 1 - b))), min(n, max(1, int(hi + 2 - a))))
+        for (lo, hi), a, b, n in zip(box, *extremes, shape, strict=True)
+    )
+
+
+def _extremes(field: Tensor) -> list[list[float]]:
+    """Least and largest displacement along each axis."""
+    one = field.detach()[0]
+    return torch.stack([one.amin((1, 2, 3)), one.amax((1, 2, 3))]).tolist()
 
 
 def _union(*boxes: Box) -> Box:
