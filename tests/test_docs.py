@@ -1,7 +1,7 @@
 """The documentation is true: its commands run, its tables are those of the code, its links lead somewhere."""
 
 import ast
-import importlib.util
+import json
 import os
 import re
 import shlex
@@ -12,6 +12,11 @@ from pathlib import Path
 
 import click
 import pytest
+from made.benchmarks import NONE_MEASURED, benchmarks
+from made.meanings import MEANING
+from made.methods import methods_table
+from made.results import NONE_YET, all_results, headline_results
+from make_tables import stale
 
 from soloatlas import pipeline
 from soloatlas.cli import cli
@@ -60,10 +65,6 @@ TINY = (
     "registration.steps=2", "registration.channels=[4,4,4,4]", "student.steps=2", "student.channels=[4,4,8,8,8]",
     "prepare.align=centre", "prepare.spacing=8",
 )  # fmt: skip
-
-spec = importlib.util.spec_from_file_location("make_tables", ROOT / "docs" / "make_tables.py")
-make_tables = importlib.util.module_from_spec(spec)
-spec.loader.exec_module(make_tables)
 
 
 def fenced(page, *languages):
@@ -220,17 +221,17 @@ def test_every_page_is_reached_from_the_index():
 
 
 def test_made_parts_are_those_that_the_script_makes():
-    stale = [path.relative_to(ROOT).as_posix() for path in make_tables.stale()]
-    assert not stale, f"run python docs/make_tables.py: {stale}"
+    old = [path.relative_to(ROOT).as_posix() for path in stale()]
+    assert not old, f"run python docs/make_tables.py: {old}"
 
 
 def test_every_setting_has_a_meaning_and_no_meaning_is_left_over():
     every = [load_method(name).preset("quick") for name in available_methods()]
-    assert set(make_tables.MEANING) == {key for settings in every for key, _ in describe(settings)}
+    assert set(MEANING) == {key for settings in every for key, _ in describe(settings)}
 
 
 def test_installed_methods_are_not_called_missing():
-    table = make_tables.methods_table()
+    table = methods_table()
     assert table.count("`os-medseg`") == 1
     assert "| `os-medseg` | LRLS |" in table and "| works |" in table
     for name in ("unet", "syn", "voxelmorph-2", "lt-net", "supervised"):
@@ -253,12 +254,12 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
              "published": {"dice": 0.854, "hd95_mm": 1.716}, "minus_reference": {"dice": 0.0, "ci95": [0.0, 0.0]}},
         ],
     }  # fmt: skip
-    assert make_tables.headline_results(tmp_path) == make_tables.NONE_YET
+    assert headline_results(tmp_path) == NONE_YET
     folder = tmp_path / "results" / "hippocampus"
     folder.mkdir(parents=True)
-    (folder / "os-medseg-table-3.json").write_text(make_tables.json.dumps(record))
+    (folder / "os-medseg-table-3.json").write_text(json.dumps(record))
     (folder / "unrelated.json").write_text("[]")
-    headline, whole = make_tables.headline_results(tmp_path), make_tables.all_results(tmp_path)
+    headline, whole = headline_results(tmp_path), all_results(tmp_path)
     assert "| hippocampus | base | 40 | 100 | 2 | 0.731 | 2.50 |" in headline
     assert "| hippocampus | ours | 40 | 100 | 2 | 0.827 | 1.44 |" in headline and "other" not in headline
     assert "| other | 0.800 | 2.00 | - | - | +0.000 |" in whole
@@ -277,12 +278,12 @@ def test_benchmark_tables_show_what_the_records_hold(tmp_path):
          "met": None},
     ]  # fmt: skip
     measured = {"device": "cpu", "size": "small", "parts": [{"name": "value", "rows": rows}]}
-    assert make_tables.benchmarks(tmp_path) == make_tables.NONE_MEASURED
+    assert benchmarks(tmp_path) == NONE_MEASURED
     folder = tmp_path / "results" / "benchmarks"
     folder.mkdir(parents=True)
     record = {"id": "lncc", "what": "local correlation", "measurements": [measured]}
-    (folder / "lncc.json").write_text(make_tables.json.dumps(record))
-    shown = make_tables.benchmarks(tmp_path)
+    (folder / "lncc.json").write_text(json.dumps(record))
+    shown = benchmarks(tmp_path)
     assert "### lncc\n\nLocal correlation.\n" in shown
     assert "| small, cpu | value | (ours alone) | 0.500 | - | 0.71 GB, 2.0 copies | at most 4 copies: met |" in shown
     asked = "at least 3x; at most 0.5 of its memory: **missed**"
@@ -322,7 +323,9 @@ def resolves(name):
         tree = ast.parse(file.read_text())
         defined = {n.name for n in tree.body if isinstance(n, (ast.FunctionDef, ast.ClassDef))}
         targets = [t for n in tree.body if isinstance(n, ast.Assign) for t in n.targets]
-        return len(inside) == 1 and last in defined | {t.id for t in targets if isinstance(t, ast.Name)}
+        defined |= {t.id for t in targets if isinstance(t, ast.Name)}
+        handed_on = {a.asname for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names if a.asname}
+        return len(inside) == 1 and last in defined | handed_on
     return False
 
 

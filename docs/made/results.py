@@ -1,0 +1,89 @@
+"""What is recorded under results/, and what the papers' claims come to by it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from made.common import ROOT, number
+from soloatlas.tables import markdown_table as table
+
+
+def records(root: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
+    """(path, content) of the result files that `soloatlas reproduce` wrote, by path."""
+    from soloatlas.reproduction.records import recorded_tables
+
+    root = root or ROOT
+    return [
+        (path.relative_to(root).as_posix(), content)
+        for path, content in recorded_tables(root / "results")
+        if {"split", "reference"} <= set(content)
+    ]
+
+
+NONE_YET = "No results are recorded yet: `results/` holds no file written by `soloatlas reproduce`."
+
+
+def headline_results(root: Path | None = None) -> str:
+    """For each cohort the method, the warped atlas and the peers, test scans only; a row of several tables once.
+
+    It is shown from the table with the most seeds.
+    """
+    best: dict[tuple[str, str], list[str]] = {}
+    for path, record in records(root):
+        if record["split"] != "test":
+            continue
+        for row in record["rows"]:
+            key, seeds = (record["cohort"], row["name"]), len(row["runs"])
+            if row.get("headline") and (key not in best or int(best[key][4]) < seeds):
+                counts = [str(record["scans"]), str(record["unlabelled"])]
+                best[key] = [*key, *counts, *_scores(row), f"[{Path(path).name}]({path})"]
+    rows = [*best.values(), *peers(root or ROOT)]
+    header = ["cohort", "row", "scans", "unlabelled", "seeds", "DSC", "HD95 mm", "recorded in"]
+    return table(header, rows) if rows else NONE_YET
+
+
+def peers(root: Path) -> list[list[str]]:
+    """Rows of the peers that a script in benchmarks/ ran on the same test scans."""
+    rows = []
+    for path in sorted((root / "results").rglob("ants-syn.json")):
+        r = json.loads(path.read_text(encoding="utf-8"))
+        scores = [number(r["mean_dice"], 3), number(r["mean_hd95_mm"], 2)]
+        name = path.relative_to(root).as_posix()
+        row = [r["cohort"], "ANTs SyN, ANTsPy defaults, same atlas", str(len(r["case_dice"])), "0", "1", *scores]
+        rows.append([*row, f"[{path.name}]({name})"])
+    return sorted(rows)
+
+
+def _scores(row: dict[str, Any]) -> list[str]:
+    return [str(len(row["runs"])), number(row["dice"], 3), number(row["hd95_mm"], 2)]
+
+
+def all_results(root: Path | None = None) -> str:
+    """Every recorded table, row by row, ours beside the published figures."""
+    parts = [_record(path, record) for path, record in records(root)]
+    return "\n\n".join(parts) if parts else NONE_YET
+
+
+def _record(path: str, record: dict[str, Any]) -> str:
+    from soloatlas.reproduction.rendering import cells, notebook_note
+
+    every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
+    return (
+        f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
+        f"{record['title']} ({record['source']}). {record['scans']} scans scored, {record['unlabelled']} unlabelled, "
+        f"seeds {', '.join(map(str, record['seeds']))}; settings for every row: {every}. Published figures are those "
+        f"of the paper on {record['published_on']}. Difference from: {record['reference']}, "
+        f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
+        + table(*cells({"measures": ["dice", "hd95_mm"], **record}))
+        + notebook_note(record)
+    )
+
+
+def claims(root: Path | None = None) -> str:
+    """Each claim of the papers and what the recorded results say of it."""
+    from soloatlas.reproduction.verdict_tables import as_markdown
+    from soloatlas.reproduction.verdicts import read_records, verdicts
+
+    return as_markdown(verdicts(read_records((root or ROOT) / "results")))
