@@ -1,0 +1,99 @@
+"""Accuracy against minutes of training: ours, and the published schedule in the published form, for as long.
+
+    python benchmarks/accuracy_minutes.py --cohort hippocampus
+
+Ours is OS-MedSeg's preset quick, whose schedule follows the limit of time. The published form is the preset paper in
+float32: its networks, losses and constant rates, no augmentation. Each point is a training of its own from the same
+seed with ``loop.minutes``; preparing the scans does not count. A run that is there is not trained again. Writes
+results/<cohort>/accuracy-minutes.json.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from soloatlas.data.study import Study
+
+FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "ours": ("quick", ()),
+    "published form": ("paper", ("loop.precision=float32",)),
+}
+MINUTES = {"ours": (1, 2, 4, 8, 16), "published form": (5, 10, 20, 40, 80)}
+FIFTH = 5.0  # times sooner that ours is to be as good
+
+
+def point(study: Study, rule: dict[str, Any], form: str, minutes: float, runs: Path, *more: str) -> dict[str, Any]:
+    """Train for so many minutes, segment the test scans, score them."""
+    from soloatlas import pipeline
+    from soloatlas.evaluation import evaluate
+    from soloatlas.runs import read_record
+
+    preset, changes = FORMS[form]
+    folder = runs / f"{preset}-{minutes:g}"
+    settings = (*changes, *more, f"loop.minutes={minutes:g}", *rule.get("changes", ()))
+    pipeline.train(study, folder, preset=preset, changes=settings, resume=True)
+    pipeline.segment(folder, study.test_images, folder / "test")
+    scores = evaluate(
+        folder / "test",
+        study.test_labels,
+        None,
+        label_names=study.label_names,
+        labels=rule.get("labels"),
+        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
+    )
+    seconds = read_record(folder)["seconds"]["learn"]
+    means = {case: values["dice"] for case, values in scores["case_means"].items()}
+    return {"form": form, "minutes": minutes, "seconds": seconds, "dice": scores["mean_dice"], "case_dice": means}
+
+
+def times_sooner(points: list[dict[str, Any]]) -> float | None:
+    """How many times sooner ours is as good as the published form is at its best; None where it never is."""
+    theirs = max((p for p in points if p["form"] != "ours"), key=lambda p: p["dice"])
+    ours = [p["seconds"] for p in points if p["form"] == "ours" and p["dice"] >= theirs["dice"]]
+    return theirs["seconds"] / min(ours) if ours else None
+
+
+def main() -> None:
+    """Measure every point of a cohort and record them."""
+    from soloatlas.atomic import write_json
+    from soloatlas.data.cohorts import shared_cohort
+    from soloatlas.reproduction.table_run import COHORTS
+    from soloatlas.runs import command_line, machine, versions
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--cohort", default="hippocampus")
+    parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
+    parser.add_argument("--minutes", type=float, nargs="*", help="of both forms; default: ours 1 to 16, theirs 5 to 80")
+    options = parser.parse_args()
+    rule: dict[str, Any] = COHORTS[options.cohort]
+    study = shared_cohort(options.cohort, rule["unlabelled"], "test")
+    runs = Path("runs") / options.cohort / "accuracy-minutes"
+    points = []
+    for form in FORMS:
+        for minutes in options.minutes or MINUTES[form]:
+            points.append(point(study, rule, form, minutes, runs, *options.changes))
+            print("{form}, {minutes:g} min: DSC {dice:.3f}".format(**points[-1]), flush=True)
+    found = times_sooner(points)
+    record = {
+        "id": "accuracy-minutes",
+        "cohort": options.cohort,
+        "scans": len(study.test_images),
+        "unlabelled": len(study.unlabelled),
+        "seed": 0,
+        "points": points,
+        "times_sooner": found,
+        "target": FIFTH,
+        "met": found is not None and found >= FIFTH,
+        "changes": options.changes,
+        "command": command_line(),
+        "machine": machine(),
+        "versions": versions(),
+    }
+    write_json(Path("results") / options.cohort / "accuracy-minutes.json", record)
+
+
+if __name__ == "__main__":
+    main()

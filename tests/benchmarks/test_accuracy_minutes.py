@@ -1,0 +1,17 @@
+"""How many times sooner ours is as good, from points by hand. What is trained is tested where it lives."""
+
+from accuracy_minutes import times_sooner
+
+
+def points(ours, theirs):
+    return [{"form": "ours", "seconds": s, "dice": d} for s, d in ours] + [
+        {"form": "published form", "seconds": s, "dice": d} for s, d in theirs
+    ]
+
+
+def test_the_first_of_ours_that_is_as_good_counts():
+    assert times_sooner(points([(60, 0.7), (120, 0.8), (240, 0.9)], [(300, 0.6), (600, 0.78), (1200, 0.75)])) == 5
+
+
+def test_where_ours_never_is_as_good_there_is_no_number():
+    assert times_sooner(points([(60, 0.7)], [(300, 0.71)])) is None
