@@ -14,7 +14,7 @@ from made.common import ROOT
 from made.datasets import dataset_tables
 from made.interface import api, commands
 from made.methods import methods_table, table_rows
-from made.results import all_results, claims, headline_results
+from made.results import all_results, claims, comparisons, headline_results
 from made.settings import settings_tables
 
 
@@ -24,6 +24,7 @@ def blocks() -> dict[tuple[str, str], str]:
         ("README.md", "methods"): methods_table(),
         ("README.md", "results"): headline_results(),
         ("docs/reference/results.md", "results"): all_results(),
+        ("docs/reference/results.md", "comparisons"): comparisons(),
         ("docs/reference/claims.md", "claims"): claims(),
         ("docs/reference/benchmarks.md", "benchmarks"): benchmarks(),
         ("docs/reference/benchmarks.md", "scaling"): scaling(),

@@ -2,16 +2,18 @@
 
 import csv
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
 from scipy import stats
 
-from soloatlas.comparison import Request, changes_for, compare_methods
+from soloatlas.comparison import Request, _study_for, changes_for, compare_methods
 from soloatlas.data.demo import simulate_cohort
 from soloatlas.data.study import with_pool_labels, with_test
 from soloatlas.errors import InputError
 from soloatlas.evaluation.statistics import wilcoxon_holm
+from soloatlas.methods import load_method
 
 TINY = (
     "registration.steps=2", "registration.channels=[4,4,4,4]", "student.steps=2", "student.channels=[4,4,8,8,8]",
@@ -54,6 +56,17 @@ def test_a_comparison_is_run_recorded_and_not_run_again(study, tmp_path):
     assert len(made) == 2
     assert compare_methods(study, ["voxelmorph-1", "resunet"], tmp_path, request) == text
     assert {path: path.stat().st_mtime_ns for path in (tmp_path / "runs").glob("*/row.json")} == made
+
+
+def test_several_atlases_come_from_the_labelled_pool(tmp_path):
+    made = simulate_cohort(tmp_path / "study", pool=2, test=1, seed=0, spacing=8.0)
+    labelled = replace(made, pool_labels=(made.test_labels[0], made.test_labels[0]))
+    request = Request(atlases=2)
+    seen = _study_for(load_method("mabmis").METHOD, labelled, request)
+    assert seen.more_atlases == ((made.unlabelled[0], made.test_labels[0]),)
+    assert seen.unlabelled == made.unlabelled[1:] and not seen.pool_labels
+    assert not _study_for(load_method("unet").METHOD, labelled, request).pool_labels
+    assert _study_for(load_method("supervised").METHOD, labelled, request) is labelled
 
 
 def test_changes_reach_the_methods_that_have_the_setting():

@@ -41,6 +41,7 @@ NOT_RUN = {
     "make bench": "hours; tests/benchmarks",
     "python benchmarks/run.py lncc warp --size small": "minutes; tests/benchmarks",
     "python benchmarks/accuracy_minutes.py --cohort hippocampus": "hours, and a cohort",
+    "python benchmarks/compare_cohort.py --cohort hippocampus --unlabelled 60 --minutes 3": "hours, and a cohort",
     "python benchmarks/scaling.py": "minutes; tests/benchmarks/test_scaling.py",
     "pip install --constraint constraints.txt torch": "network",
     'pip install --constraint constraints.txt ".[demo]"': "network",

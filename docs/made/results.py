@@ -81,6 +81,26 @@ def _record(path: str, record: dict[str, Any]) -> str:
     )
 
 
+NONE_COMPARED = "Nothing is recorded yet: `python benchmarks/compare_cohort.py` has not been run."
+
+
+def comparisons(root: Path | None = None) -> str:
+    """The table of every recorded `soloatlas compare`."""
+    from soloatlas.comparison import cells, header
+
+    root, parts = root or ROOT, []
+    for path in sorted((root / "results").rglob("compare.json")):
+        r = json.loads(path.read_text(encoding="utf-8"))
+        limit = f"{r['minutes']:g} min of training each" if r["minutes"] else "as many steps as the preset has"
+        name = path.relative_to(root).as_posix()
+        about = (
+            f"{r['scans']} test scans, {r['unlabelled']} unlabelled, preset {r['preset']}, seeds "
+            f"{', '.join(map(str, r['seeds']))}, {limit}; p against {r['reference']}. File: [{name}](../../{name})."
+        )
+        parts.append(f"### {r['study']}\n\n{about}\n\n{table(header(), [cells(row) for row in r['rows']])}")
+    return "\n\n".join(parts) if parts else NONE_COMPARED
+
+
 def claims(root: Path | None = None) -> str:
     """Each claim of the papers and what the recorded results say of it."""
     from soloatlas.reproduction.verdict_tables import as_markdown

@@ -17,12 +17,25 @@ from soloatlas.errors import InputError
 @click.option("--methods", default="all", show_default=True, metavar="A,B,C", help="Names, or all.")
 @click.option("--test", type=FOLDER, help="Test scans (default: those of the study).")
 @click.option("--test-labels", type=FOLDER, help="Their labels.")
-@click.option("--pool-labels", type=FOLDER, help="Labels of the pool, for the supervised bound alone.")
+@click.option("--pool-labels", type=FOLDER, help="Labels of the pool: for the supervised bound and more atlases alone.")
+@click.option(
+    "--atlases",
+    type=click.IntRange(2),
+    default=5,
+    show_default=True,
+    help="Labelled scans of a multi-atlas method, the others from the pool.",
+)
 @click.option("--minutes", type=float, default=0.0, help="Training time of each method at most.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
 @click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
 @click.option("--reference", default="os-medseg", show_default=True, help="The method that others are tested against.")
 @click.option("--labels", callback=integers, metavar="1,3,4,7", help="Label values to score (default: all).")
+@click.option(
+    "--not-contoured-if-absent",
+    callback=integers,
+    metavar="5,6",
+    help="Labels not drawn in every scan: not scored where the truth lacks them.",
+)
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="For the methods that have the setting.")
 @click.option("--output", type=FOLDER, required=True)
 @watched
@@ -32,11 +45,13 @@ def compare(
     test: Path | None,
     test_labels: Path | None,
     pool_labels: Path | None,
+    atlases: int,
     minutes: float,
     preset: str,
     seeds: tuple[int, ...],
     reference: str,
     labels: tuple[int, ...] | None,
+    not_contoured_if_absent: tuple[int, ...] | None,
     changes: tuple[str, ...],
     output: Path,
     progress: Any,
@@ -49,7 +64,8 @@ def compare(
     given = with_test(given, test, test_labels) if test or test_labels else given
     given = with_pool_labels(given, pool_labels) if pool_labels else given
     names = None if methods == "all" else [name.strip() for name in methods.split(",")]
-    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, labels)
+    absent = not_contoured_if_absent or ()
+    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, labels, absent, atlases)
     table = compare_methods(given, names, output, request, progress)
     click.echo(f"{table}\n\npage: {output / 'compare.html'}")
 

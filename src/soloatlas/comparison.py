@@ -11,8 +11,9 @@ import csv
 import hashlib
 import json
 import multiprocessing
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,7 @@ import numpy as np
 from soloatlas.atomic import replacing, write_json
 from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study
-from soloatlas.errors import InputError
+from soloatlas.errors import InputError, RunError
 from soloatlas.methods import Method, available_methods, load_method, settings_of
 from soloatlas.runs import command_line, machine, read_record, versions
 from soloatlas.settings import applicable, essential, require_applicable, to_dict
@@ -43,6 +44,8 @@ class Request:
         minutes: of training at most; 0: as long as the steps take.
         reference: the method that others are tested against.
         labels: values to score; None: all.
+        not_contoured_if_absent: values that are not scored in a scan whose truth lacks them.
+        atlases: labelled scans that a multi-atlas method gets: the atlas, and others from the labelled pool.
     """
 
     preset: str = "quick"
@@ -51,6 +54,8 @@ class Request:
     minutes: float = 0.0
     reference: str = "os-medseg"
     labels: tuple[int, ...] | None = None
+    not_contoured_if_absent: tuple[int, ...] = ()
+    atlases: int = 5
 
 
 def compare_methods(
@@ -63,7 +68,7 @@ def compare_methods(
     """Train and score every method on the study's test scans; writes compare.json, compare.csv and compare.html.
 
     Args:
-        study: with test scans and labels; with labels of its pool for the supervised bound.
+        study: with test scans and labels; with labels of its pool for the supervised bound and multi-atlas methods.
         methods: names; None: every installed one that the study suffices for.
         output: holds the runs and the results.
         request: see `Request`.
@@ -73,6 +78,7 @@ def compare_methods(
 
     Raises:
         InputError: no test labels, an unknown method, or one that needs what the study lacks.
+        RunError: a method failed.
     """
     from soloatlas.reporting.comparison import write_page
 
@@ -80,10 +86,7 @@ def compare_methods(
         raise InputError("compare: needs labelled test scans; give --test and --test-labels")
     names = _chosen(study, methods)
     require_applicable([load_method(name).preset(request.preset) for name in names], request.changes)
-    files = [study.atlas, study.atlas_labels, *study.unlabelled, *study.pool_labels]
-    files += [*study.test_images, *study.test_labels]
-    known = [request.labels, [file_sha256(path) for path in files]]
-    rows = [_row(study, name, output, request, known, progress) for name in names]
+    rows = [_row(study, name, output, request, progress) for name in names]
     rows = _tested(rows, request.reference)
     record = {
         "study": study.name,
@@ -120,22 +123,32 @@ def _lacking(study: Study, method: Method) -> str:
     """What a method needs and the study has not; empty where nothing is missing."""
     if method.pool == "labelled" and not study.pool_labels:
         return "learns from the pool's labels; give --pool-labels DIR"
-    if method.atlases == "several" and not study.more_atlases:
-        return "needs two atlases or more; train it by itself with --atlas repeated"
+    if method.atlases == "several" and not study.pool_labels:
+        return "takes further atlases from the pool; give --pool-labels DIR"
     return ""
 
 
-def _row(
-    study: Study, name: str, output: Path, request: Request, known: list[Any], progress: Progress | None
-) -> dict[str, Any]:
+def _study_for(method: Method, study: Study, request: Request) -> Study:
+    """The study as a method may see it: labels of the pool for the bound, some as atlases, or none."""
+    if method.pool == "labelled":
+        return study
+    if method.atlases == "one":
+        return replace(study, pool_labels=())
+    count = request.atlases - 1
+    further = tuple(zip(study.unlabelled[:count], study.pool_labels[:count], strict=True))
+    return replace(study, unlabelled=study.unlabelled[count:], pool_labels=(), more_atlases=further)
+
+
+def _row(study: Study, name: str, output: Path, request: Request, progress: Progress | None) -> dict[str, Any]:
     method = load_method(name).METHOD
-    runs = [_run(study, name, seed, output, request, known, progress) for seed in request.seeds]
+    seen = _study_for(method, study, request)
+    runs = [_run(seen, name, seed, output, request, progress) for seed in request.seeds]
     mean = {m: _mean([run[f"mean_{m}"] for run in runs]) for m in METRICS}
     cases = {c: float(np.mean([run["case_dice"][c] for run in runs])) for c in runs[0]["case_dice"]}
     return {
         "method": name,
         "family": method.family,
-        "one_shot": method.pool != "labelled",
+        "one_shot": not (seen.pool_labels or seen.more_atlases),
         **mean,
         "min": min(cases.values()),
         "max": max(cases.values()),
@@ -165,43 +178,46 @@ def _run(
     seed: int,
     output: Path,
     request: Request,
-    known: list[Any],
     progress: Progress | None,
 ) -> dict[str, Any]:
-    """One method with one seed: found, or trained, segmented and scored in a process of its own.
-
-    ``known``: what its result depends on besides its name, settings and seed.
-    """
-    module, changes = load_method(name), changes_for(name, request)
-    settings = essential(to_dict(settings_of(module, request.preset, changes)))
-    depends = json.dumps([name, settings, seed, *known], sort_keys=True)
+    """One method with one seed: found, or trained, segmented and scored in a process of its own."""
+    changes = changes_for(name, request)
+    settings = essential(to_dict(settings_of(load_method(name), request.preset, changes)))
+    scored = [request.labels, request.not_contoured_if_absent]
+    depends = json.dumps([name, settings, seed, scored, _hashes(study)], sort_keys=True)
     digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
     folder = output / "runs" / f"{name}-{digest}-seed{seed}"
     if not (folder / "row.json").exists():
         if progress:
             progress(name, 0, 1, f"seed {seed}")
-        job = (
-            study if module.METHOD.pool == "labelled" else _without_labels(study),
-            name,
-            seed,
-            folder,
-            request,
-            changes,
-        )
-        # A fresh process for each: its peak memory is that of this method alone.
-        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
-            pool.submit(run_row, *job).result()
+        _alone(run_row, study, name, seed, folder, request, changes)
         if progress:
             progress(name, 1, 1, f"seed {seed}")
     found: dict[str, Any] = json.loads((folder / "row.json").read_text(encoding="utf-8"))
     return found
 
 
-def _without_labels(study: Study) -> Study:
-    """The study as a one-shot method may see it."""
-    from dataclasses import replace
+def _hashes(study: Study) -> list[str]:
+    """Of every file that a method's result and score depend on."""
+    more = [path for pair in study.more_atlases for path in pair]
+    files = [study.atlas, study.atlas_labels, *more, *study.unlabelled, *study.pool_labels]
+    return [file_sha256(path) for path in (*files, *study.test_images, *study.test_labels)]
 
-    return replace(study, pool_labels=())
+
+def _alone(work: Callable[..., None], study: Study, name: str, *more: Any) -> None:
+    """``work`` in a fresh process: its peak memory is that of this method alone.
+
+    Raises:
+        RunError: the process died.
+    """
+    try:
+        with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+            pool.submit(work, study, name, *more).result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            f"compare: the process of {name} died (out of memory?); the same command goes on with the methods that "
+            "are left, --methods leaves one out"
+        ) from error
 
 
 def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, changes: Sequence[str]) -> None:
@@ -216,7 +232,12 @@ def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, 
         pipeline.train(study, folder, name, request.preset, changes, seed, resume, progress=progress)
         pipeline.segment(folder, study.test_images, folder / "test", progress=progress)
     scores = evaluate(
-        folder / "test", study.test_labels, folder / "scores", label_names=study.label_names, labels=request.labels
+        folder / "test",
+        study.test_labels,
+        folder / "scores",
+        label_names=study.label_names,
+        labels=request.labels,
+        not_contoured_if_absent=request.not_contoured_if_absent,
     )
     record = read_record(folder)
     segmented = json.loads((folder / "test" / "segment.json").read_text(encoding="utf-8"))

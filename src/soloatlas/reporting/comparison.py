@@ -33,7 +33,7 @@ def write_page(record: dict[str, Any], path: Path) -> None:
 def cautions(record: dict[str, Any]) -> list[str]:
     """What a reader must know before believing the numbers."""
     bound = [row["method"] for row in record["rows"] if not row["one_shot"]]
-    return [f"{', '.join(bound)}: learnt from labels of the pool, not one-shot."] if bound else []
+    return [f"{', '.join(bound)}: given labels of the pool, not one-shot."] if bound else []
 
 
 def blocks(record: dict[str, Any]) -> list[Block]:
