@@ -10,11 +10,14 @@ import contextlib
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 
 import torch
 from torch import distributed, nn
 
 from soloatlas.errors import InputError
+
+PATIENCE = timedelta(days=7)  # the others wait while the first prepares the scans
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Processes:
 
 def started_processes() -> Processes:
     """What torchrun says of this process; alone where it was not started by it."""
-    if not distributed.is_torchelastic_launched():
+    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
         return Processes()
     return Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
@@ -80,10 +83,10 @@ def joined_processes(batches: int) -> Iterator[Processes]:
     Raises:
         InputError: they cannot be shared evenly.
     """
-    if not distributed.is_torchelastic_launched():
-        yield started_processes()
-        return
     started = started_processes()
+    if started.count == 1:
+        yield started
+        return
     if batches % started.count:
         raise InputError(
             f"torchrun started {started.count} processes, which share the batches of a step: give "
@@ -91,7 +94,7 @@ def joined_processes(batches: int) -> Iterator[Processes]:
         )
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group()
+    distributed.init_process_group(timeout=PATIENCE)
     try:
         yield started
     finally:
