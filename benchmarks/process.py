@@ -58,7 +58,8 @@ def _limit(room: float) -> None:
 def out_of_memory(error: BaseException) -> bool:
     """Whether Python, numpy or torch (on CPU or GPU) found no memory."""
     named = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
-    return named or "allocate memory" in str(error)
+    words = ("allocate memory", "failed to map segment")  # of arrays; of a library that is loaded
+    return named or any(word in str(error) for word in words)
 
 
 def make_files(part: Part, place: Place, task: dict[str, Any]) -> dict[str, Any]:

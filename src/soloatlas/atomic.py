@@ -42,17 +42,22 @@ def replacing(path: str | Path) -> Iterator[Path]:
 
 
 def require_writable(folder: str | Path) -> None:
-    """Make ``folder`` and see that a file can be made in it: before long work, not after it.
+    """See that ``folder`` can be made and written: before long work, not after it. Nothing is left behind.
 
     Raises:
         RunError: it cannot be made or written.
     """
     folder = Path(folder)
-    _make_folder(folder)
+    missing = [path for path in (folder, *folder.parents) if not path.exists()]
     try:
+        _make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise RunError(f"cannot write in {folder}: {error.strerror}") from error
+    finally:
+        for path in missing:
+            with contextlib.suppress(OSError):
+                path.rmdir()
 
 
 def _make_folder(folder: Path) -> None:
