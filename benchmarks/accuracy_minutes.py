@@ -28,7 +28,7 @@ FIFTH = 5.0  # times sooner that ours is to be as good
 def point(study: Study, rule: dict[str, Any], form: str, minutes: float, runs: Path, *more: str) -> dict[str, Any]:
     """Train for so many minutes, segment the test scans, score them."""
     from soloatlas import pipeline
-    from soloatlas.evaluation import evaluate
+    from soloatlas.evaluation import evaluate, kept_scores
     from soloatlas.runs import read_record
 
     preset, changes = FORMS[form]
@@ -45,8 +45,8 @@ def point(study: Study, rule: dict[str, Any], form: str, minutes: float, runs: P
         not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
     )
     seconds = read_record(folder)["seconds"]["learn"]
-    means = {case: values["dice"] for case, values in scores["case_means"].items()}
-    return {"form": form, "minutes": minutes, "seconds": seconds, "dice": scores["mean_dice"], "case_dice": means}
+    cases = kept_scores(scores)["case_dice"]
+    return {"form": form, "minutes": minutes, "seconds": seconds, "dice": scores["mean_dice"], "case_dice": cases}
 
 
 def times_sooner(points: list[dict[str, Any]]) -> float | None:

@@ -89,8 +89,9 @@ def train(point: Point, folder: Path) -> None:
     from soloatlas.atomic import write_json
     from soloatlas.devices import keep_freed_memory
     from soloatlas.methods import os_medseg
+    from soloatlas.processes import joined_processes
     from soloatlas.settings import override
-    from soloatlas.training import Session, Trial, joined_processes
+    from soloatlas.training import Session, Trial
     from soloatlas.training_run import peak_memory_gb
 
     keep_freed_memory()

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made.common import ROOT, number
+from made.common import ROOT
 from soloatlas.tables import markdown_table as table
+from soloatlas.tables import number
 
 # What a benchmark's target asks of each quantity.
 ASKED = {

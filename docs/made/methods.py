@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from itertools import zip_longest
 
-from made.common import number
 from soloatlas.tables import markdown_table as table
+from soloatlas.tables import number
 
 # Methods of both papers in the order of their tables; one that is installed is described by its own METHOD.
 MISSING = {

@@ -6,8 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from made.common import ROOT, number
+from made.common import ROOT
 from soloatlas.tables import markdown_table as table
+from soloatlas.tables import number
 
 
 def records(root: Path | None = None) -> list[tuple[str, dict[str, Any]]]:
@@ -86,16 +87,16 @@ NONE_COMPARED = "Nothing is recorded yet: `python benchmarks/compare_cohort.py` 
 
 def comparisons(root: Path | None = None) -> str:
     """The table of every recorded `soloatlas compare`."""
-    from soloatlas.comparison import cells, header
+    from soloatlas.comparison import cells, header, length_of
 
     root, parts = root or ROOT, []
     for path in sorted((root / "results").rglob("compare.json")):
         r = json.loads(path.read_text(encoding="utf-8"))
-        limit = f"{r['minutes']:g} min of training each" if r["minutes"] else "as many steps as the preset has"
         name = path.relative_to(root).as_posix()
         about = (
             f"{r['scans']} test scans, {r['unlabelled']} unlabelled, preset {r['preset']}, seeds "
-            f"{', '.join(map(str, r['seeds']))}, {limit}; p against {r['reference']}. File: [{name}](../../{name})."
+            f"{', '.join(map(str, r['seeds']))}, {length_of(r)}; p against {r['reference']}. "
+            f"File: [{name}](../../{name})."
         )
         parts.append(f"### {r['study']}\n\n{about}\n\n{table(header(), [cells(row) for row in r['rows']])}")
     return "\n\n".join(parts) if parts else NONE_COMPARED

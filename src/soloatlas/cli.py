@@ -73,7 +73,7 @@ def train(asked: Asked, output: Path, resume: bool, progress: Any) -> None:
     or give --atlas, --atlas-labels and --unlabelled.
     """
     from soloatlas import pipeline
-    from soloatlas.training import started_processes
+    from soloatlas.processes import started_processes
 
     folder = pipeline.train(asked.study, output, *asked[1:], resume=resume, progress=progress)
     if started_processes().first:

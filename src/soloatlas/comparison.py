@@ -21,7 +21,7 @@ import numpy as np
 
 from soloatlas.atomic import replacing, write_json
 from soloatlas.data.files import file_sha256
-from soloatlas.data.study import Study
+from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError, RunError
 from soloatlas.methods import Method, available_methods, load_method, settings_of
 from soloatlas.runs import command_line, machine, read_record, versions
@@ -134,9 +134,7 @@ def _study_for(method: Method, study: Study, request: Request) -> Study:
         return study
     if method.atlases == "one":
         return replace(study, pool_labels=())
-    count = request.atlases - 1
-    further = tuple(zip(study.unlabelled[:count], study.pool_labels[:count], strict=True))
-    return replace(study, unlabelled=study.unlabelled[count:], pool_labels=(), more_atlases=further)
+    return with_more_atlases(study, request.atlases - 1)
 
 
 def _row(study: Study, name: str, output: Path, request: Request, progress: Progress | None) -> dict[str, Any]:
@@ -291,6 +289,11 @@ COLUMNS = {
 }
 
 
+def length_of(record: dict[str, Any]) -> str:
+    """How long each method of a comparison was trained, in words."""
+    return f"{record['minutes']:g} min of training each" if record["minutes"] else "as many steps as the preset has"
+
+
 def cells(row: dict[str, Any]) -> list[str]:
     """A row of the table as text."""
     return [row["method"], row["family"], *(number(row.get(key), digits) for key, (_, digits) in COLUMNS.items())]
@@ -303,7 +306,7 @@ def header() -> list[str]:
 
 def as_text(record: dict[str, Any]) -> str:
     """The table of a comparison for a terminal."""
-    limit = f", {record['minutes']:g} min of training each" if record["minutes"] else ""
+    limit = f", {length_of(record)}" if record["minutes"] else ""
     where = (
         f"{record['study']}: {record['scans']} test scans, {record['unlabelled']} unlabelled, preset "
         f"{record['preset']}, seeds {record['seeds']}{limit}; p: Wilcoxon signed-rank against {record['reference']}."

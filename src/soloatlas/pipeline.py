@@ -51,8 +51,8 @@ def train(
         InputError: the study or the request is wrong.
         RunError: training failed.
     """
+    from soloatlas.processes import joined_processes
     from soloatlas.runs import open_run
-    from soloatlas.training import joined_processes
     from soloatlas.training_run import TrainingRun
 
     module, settings = _requested(study, method, preset, changes)

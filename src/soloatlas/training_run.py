@@ -110,7 +110,8 @@ class TrainingRun:
     def session(self, progress: Progress | None) -> Session:
         """Where and how the networks are trained."""
         from soloatlas.devices import choose_device, choose_precision
-        from soloatlas.training import Session, started_processes
+        from soloatlas.processes import started_processes
+        from soloatlas.training import Session
 
         loop = self.settings.loop
         device = choose_device(loop.device)
@@ -122,14 +123,11 @@ class TrainingRun:
 
     def prepare(self, cache: Path | None, progress: Progress | None) -> None:
         """Bring atlas and pool onto the working grid."""
-        from soloatlas.prepare import prepare_study
         from soloatlas.prepare.grids import grid_to_json
         from soloatlas.progress import counting
 
         start = time.monotonic()
-        watch = counting(progress, "prepare")
-        study = replace(self.study, unlabelled=()) if self.method.METHOD.pool == "none" else self.study
-        self.prepared = prepare_study(study, self.settings.prepare, cache=cache or default_cache(), progress=watch)
+        self.prepared = self._prepare_study(cache, counting(progress, "prepare"))
         for scan in self.prepared.scans:
             if not scan.aligned:
                 log.warning(
@@ -142,6 +140,13 @@ class TrainingRun:
             {"name": s.name, "similarity": round(s.score, 4), "aligned": s.aligned} for s in self.prepared.scans
         ]
         self._took("prepare", start)
+
+    def _prepare_study(self, cache: Path | None, watch: Callable[[int, int], None] | None = None) -> PreparedStudy:
+        """Atlas and pool on the working grid, the pool left out where the method does not look at it."""
+        from soloatlas.prepare import prepare_study
+
+        study = replace(self.study, unlabelled=()) if self.method.METHOD.pool == "none" else self.study
+        return prepare_study(study, self.settings.prepare, cache=cache or default_cache(), progress=watch)
 
     def learn(self, progress: Progress | None) -> None:
         """Train the networks and measure the fields on the pool."""
@@ -165,17 +170,12 @@ class TrainingRun:
 
     def assist(self, cache: Path | None) -> None:
         """Train along with the first process, which prepares the scans and writes everything."""
-        from soloatlas.prepare import prepare_study
-
         session = self.session(None)
         session.processes.wait()
         self.record = read_record(self.folder)
         self._keep_to_decision()
-        pool = () if self.method.METHOD.pool == "none" else self.study.unlabelled
-        self.prepared = prepare_study(
-            replace(self.study, unlabelled=pool), self.settings.prepare, cache or default_cache()
-        )
-        self.method.train(material_of(self.prepared, session, self.study), self.settings, session)
+        prepared = self._prepare_study(cache)
+        self.method.train(material_of(prepared, session, self.study), self.settings, session)
 
     def _fit_to_memory(self, material: Material, session: Session) -> None:
         """Train on patches where the whole grid does not fit; a resumed run keeps to the first decision."""

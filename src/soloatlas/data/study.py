@@ -61,6 +61,12 @@ def with_pool_labels(study: Study, folder: str | Path) -> Study:
     return replace(study, pool_labels=tuple(path for path in found if path))
 
 
+def with_more_atlases(study: Study, count: int) -> Study:
+    """``study`` with the first ``count`` scans of its labelled pool as further atlases; no other label is kept."""
+    pairs = tuple(zip(study.unlabelled[:count], study.pool_labels[:count], strict=True))
+    return replace(study, more_atlases=pairs, unlabelled=study.unlabelled[count:], pool_labels=())
+
+
 def with_test(study: Study, images: str | Path | None, labels: str | Path | None) -> Study:
     """``study`` with these test scans and labels, matched by name.
 

@@ -5,7 +5,7 @@ grid and points into the warped atlas. Sums over the volume are printed in the p
 since only so are the four terms weighted by lambda_2 "comparable in magnitude", as the paper says.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -125,8 +125,8 @@ def cycle_labels(
         boxes: of the classes to follow, by class; None leaves a class out. See `class_boxes`.
         forward: on the scan's grid pointing into the atlas, voxels; ``backward`` the other way.
     """
-    followed = [index for index, box in enumerate(boxes) if box is not None]
-    parts = [_slices(region) for region in _regions([box for box in boxes if box is not None], forward, backward)]
+    followed = {index: box for index, box in enumerate(boxes) if box is not None}
+    parts = [_slices(region) for region in _regions(followed.values(), forward, backward)]
     out = []
     for index, (x, y, z), there, back in zip(
         followed, parts, _parts(forward, parts), _parts(backward, parts), strict=True
@@ -138,7 +138,7 @@ def cycle_labels(
     return out
 
 
-def _regions(boxes: Sequence[Box], forward: Tensor, backward: Tensor) -> list[Box]:
+def _regions(boxes: Iterable[Box], forward: Tensor, backward: Tensor) -> list[Box]:
     """For each box of the atlas, the part of the grid that holds it, where it is warped to, and its way back."""
     far, near = _extremes(forward), _extremes(backward)
     out = []

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from soloatlas.losses._common import full_precision, wanted, with_gradients
 
-Stencil = dict[tuple[int, int, int], float]  # factors of the neighbours, by their offset of -1, 0 or 1 along each axis
+Stencil = dict[tuple[int, ...], float]  # factors of the neighbours, by their offset of -1, 0 or 1 along each axis
 
 
 def diffusion(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
@@ -62,7 +62,7 @@ def bending_energy(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
 
 def _second_derivatives() -> Iterator[tuple[int, Stencil]]:
     """How often each second derivative counts, and its stencil."""
-    unit = torch.eye(3, dtype=torch.int).tolist()
+    unit = ((1, 0, 0), (0, 1, 0), (0, 0, 1))
     for a in unit:
         ahead, behind = (tuple(sign * i for i in a) for sign in (1, -1))
         yield 1, {ahead: 1.0, (0, 0, 0): -2.0, behind: 1.0}
@@ -71,7 +71,7 @@ def _second_derivatives() -> Iterator[tuple[int, Stencil]]:
         yield 2, {tuple(s * i + t * j for i, j in zip(a, b, strict=True)): s * t / 4 for s, t in corners}
 
 
-def _interior(volume: Tensor, offset: tuple[int, int, int] = (0, 0, 0)) -> Tensor:
+def _interior(volume: Tensor, offset: tuple[int, ...] = (0, 0, 0)) -> Tensor:
     """The voxels that have neighbours on all sides, moved by ``offset``: a view."""
     for axis, step in zip((2, 3, 4), offset, strict=True):
         volume = volume.narrow(axis, 1 + step, volume.shape[axis] - 2)

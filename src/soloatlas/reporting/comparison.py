@@ -17,12 +17,13 @@ def write_page(record: dict[str, Any], path: Path) -> None:
     Args:
         record: what `soloatlas.comparison.compare_methods` writes as compare.json.
     """
-    limit = f"{record['minutes']:g} min of training each" if record["minutes"] else "as many steps as the preset has"
+    from soloatlas.comparison import length_of
+
     text = rendered(
         title=f"Methods on {record['study']}",
         kicker=f"soloatlas {record['versions'].get('soloatlas', '')}".strip(),
         subtitle=f"{record['scans']} test scans, {record['unlabelled']} unlabelled; preset {record['preset']}, "
-        f"seeds {', '.join(map(str, record['seeds']))}, {limit}.",
+        f"seeds {', '.join(map(str, record['seeds']))}, {length_of(record)}.",
         cautions=cautions(record),
         facts=[Fact(number(row["dice"]), f"DSC, {row['method']}") for row in record["rows"][:4]],
         sections=[Section("scores", "Scores and cost", "", blocks(record))],

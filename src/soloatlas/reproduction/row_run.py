@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from soloatlas.data.study import Study, with_pool_labels
+from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
@@ -148,9 +148,8 @@ def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
     labels = study.atlas_labels.parent
     if method.pool == "labelled":
         return with_pool_labels(study, labels)
-    further = with_pool_labels(replace(study, unlabelled=study.unlabelled[: atlases - 1]), labels)
-    pairs = tuple(zip(further.unlabelled, further.pool_labels, strict=True))
-    return replace(study, more_atlases=pairs, unlabelled=study.unlabelled[len(pairs) :])
+    first = with_pool_labels(replace(study, unlabelled=study.unlabelled[: atlases - 1]), labels)
+    return with_more_atlases(replace(study, pool_labels=first.pool_labels), atlases - 1)
 
 
 def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:

@@ -2,9 +2,6 @@
 
 from soloatlas.training.checkpoints import checkpoint_weights as checkpoint_weights
 from soloatlas.training.loop import fit as fit
-from soloatlas.training.processes import Processes as Processes
-from soloatlas.training.processes import joined_processes as joined_processes
-from soloatlas.training.processes import started_processes as started_processes
 from soloatlas.training.stage import Progress as Progress
 from soloatlas.training.stage import Rival as Rival
 from soloatlas.training.stage import Session as Session

@@ -12,8 +12,8 @@ from typing import Protocol
 import torch
 from torch import Tensor, nn
 
+from soloatlas.processes import Processes
 from soloatlas.settings import Loop, Schedule
-from soloatlas.training.processes import Processes
 
 Terms = dict[str, Tensor]
 

@@ -11,11 +11,12 @@ import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
-
-import torch
-from torch import distributed, nn
+from typing import TYPE_CHECKING
 
 from soloatlas.errors import InputError
+
+if TYPE_CHECKING:
+    from torch import nn
 
 PATIENCE = timedelta(days=7)  # the others wait while the first prepares the scans
 
@@ -38,11 +39,15 @@ class Processes:
 
     def wait(self) -> None:
         """Until all have come here."""
+        from torch import distributed
+
         if self.count > 1:
             distributed.barrier()
 
     def agree(self, value: float) -> float:
         """The first one's value."""
+        from torch import distributed
+
         if self.count == 1:
             return value
         values = [value]
@@ -54,6 +59,9 @@ class Processes:
 
         A parameter that no process has a gradient for keeps none: its optimiser passes it over.
         """
+        import torch
+        from torch import distributed
+
         if self.count == 1:
             return
         parameters = list(modules.parameters())
@@ -68,7 +76,7 @@ class Processes:
 
 def started_processes() -> Processes:
     """What torchrun says of this process; alone where it was not started by it."""
-    if not (distributed.is_available() and distributed.is_torchelastic_launched()):
+    if "TORCHELASTIC_RUN_ID" not in os.environ:
         return Processes()
     return Processes(int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"]))
 
@@ -92,6 +100,9 @@ def joined_processes(batches: int) -> Iterator[Processes]:
             f"torchrun started {started.count} processes, which share the batches of a step: give "
             f"--set loop.accumulate=N with a multiple of {started.count}, not {batches}"
         )
+    import torch
+    from torch import distributed
+
     if torch.cuda.is_available():
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
     distributed.init_process_group(timeout=PATIENCE)
