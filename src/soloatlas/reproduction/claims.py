@@ -81,6 +81,7 @@ _NETWORKS = ("VoxelMorph-1's network", "VoxelMorph-2's network", "TransMorph's n
 _LEVELS = tuple(f"hint.levels = {number}" for number in (0, 1, 3, 4, 5))
 _OTHER_WEIGHTS = ("0", "0.01", "0.1", "10", "100")
 _BESIDE = ("lt-net:table-5", "lt-net:table-4")
+_WHOLE = (*_BESIDE, "lt-net:ablations")
 _PERCENT = (20, 40, 60, 80, 100)
 _NO_SCANS = "OS-MedSeg and BRBS, 0 % (ResUNet)"
 _BASE = "Baseline (L_GAN + L_cyc)"
@@ -314,7 +315,7 @@ _LT_NET = (
         "lt-net:steadier-than-voxelmorph",
         "With LT-Net the DSC varies less from scan to scan than with VoxelMorph.",
         "Wang et al. 2020, Tables 1 and 5",
-        _BESIDE,
+        _WHOLE,
         _above(LT_NET.name, VOXELMORPH.name),
         measure="sd",
     ),
@@ -322,7 +323,7 @@ _LT_NET = (
         "lt-net:better-worst-case",
         "The worst scan of LT-Net scores above the worst of VoxelMorph.",
         "Wang et al. 2020, Tables 1 and 5",
-        _BESIDE,
+        _WHOLE,
         _above(LT_NET.name, VOXELMORPH.name),
         measure="min",
     ),

@@ -82,4 +82,22 @@ READINGS: dict[str, Table] = {
             )
         ),
     ),
+    # The penalty of Eqs. 8 and 10 is steepest near 0, where fields begin: what does not move has not to come back.
+    "lt-net:supervision": Table(
+        title="How strongly, and from when, labels are supervised",
+        source="ours",
+        method="lt-net",
+        published_on="-",
+        reference="VoxelMorph",
+        measures=RANGE,
+        rows=tuple(
+            Row(name, changes, "register")
+            for name, changes in (
+                ("VoxelMorph", (*NO_ADVERSARY, *NO_CYCLE)),
+                ("without L_diff_cyc", ("cycle.difference=0",)),
+                *((f"L_diff_cyc of weight {w}", (f"cycle.difference={w}",)) for w in (0.001, 0.003, 0.01)),
+                ("L_diff_cyc of weight 0.01, the way back first", ("cycle.difference=0.01", "cycle.warm_up=0.3")),
+            )
+        ),
+    ),
 }

@@ -191,6 +191,13 @@ TABLES: dict[str, Table] = {
     ),
 }
 
+# The rows of Tables 1 and 2 in one: what each loss is worth beside VoxelMorph, and the whole beside it.
+TABLES["lt-net:ablations"] = replace(
+    TABLES["lt-net:table-1"],
+    title="Every loss of the paper over VoxelMorph",
+    source="Wang et al. 2020, Tables 1 and 2",
+    rows=(*TABLES["lt-net:table-1"].rows, *TABLES["lt-net:table-2"].rows[1:-1], LT_NET),
+)
 TABLES["os-medseg:table-2"] = replace(
     TABLES["os-medseg:table-1"],
     title="The methods of the paper, structure by structure (DSC)",
