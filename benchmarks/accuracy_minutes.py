@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from soloatlas.data.study import Study
+    from soloatlas.reproduction.recipes import Recipe
 
 FORMS: dict[str, tuple[str, tuple[str, ...]]] = {
     "ours": ("quick", ()),
@@ -25,25 +26,18 @@ MINUTES = {"ours": (1, 2, 4, 8, 16), "published form": (5, 10, 20, 40, 80)}
 FIFTH = 5.0  # times sooner that ours is to be as good
 
 
-def point(study: Study, rule: dict[str, Any], form: str, minutes: float, runs: Path, *more: str) -> dict[str, Any]:
+def point(study: Study, recipe: Recipe, form: str, minutes: float, runs: Path, *more: str) -> dict[str, Any]:
     """Train for so many minutes, segment the test scans, score them."""
     from soloatlas import pipeline
-    from soloatlas.evaluation import evaluate, kept_scores
+    from soloatlas.evaluation import kept_scores, score_study
     from soloatlas.runs import read_record
 
     preset, changes = FORMS[form]
     folder = runs / f"{preset}-{minutes:g}"
-    settings = (*changes, *more, f"loop.minutes={minutes:g}", *rule.get("changes", ()))
+    settings = (*changes, *more, f"loop.minutes={minutes:g}", *recipe.changes)
     pipeline.train(study, folder, preset=preset, changes=settings, resume=True)
     pipeline.segment(folder, study.test_images, folder / "test")
-    scores = evaluate(
-        folder / "test",
-        study.test_labels,
-        None,
-        label_names=study.label_names,
-        labels=rule.get("labels"),
-        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
-    )
+    scores = score_study(folder / "test", study, recipe.scoring)
     seconds = read_record(folder)["seconds"]["learn"]
     cases = kept_scores(scores)["case_dice"]
     return {"form": form, "minutes": minutes, "seconds": seconds, "dice": scores["mean_dice"], "case_dice": cases}
@@ -59,8 +53,7 @@ def times_sooner(points: list[dict[str, Any]]) -> float | None:
 def main() -> None:
     """Measure every point of a cohort and record them."""
     from soloatlas.atomic import write_json
-    from soloatlas.data.cohorts import shared_cohort
-    from soloatlas.reproduction.table_run import COHORTS
+    from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
     from soloatlas.runs import command_line, machine, versions
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -68,13 +61,12 @@ def main() -> None:
     parser.add_argument("--set", dest="changes", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--minutes", type=float, nargs="*", help="of both forms; default: ours 1 to 16, theirs 5 to 80")
     options = parser.parse_args()
-    rule: dict[str, Any] = COHORTS[options.cohort]
-    study = shared_cohort(options.cohort, rule["unlabelled"], "test")
+    recipe, study = cohort_recipe(options.cohort), cohort_study(options.cohort, "test")
     runs = Path("runs") / options.cohort / "accuracy-minutes"
     points = []
     for form in FORMS:
         for minutes in options.minutes or MINUTES[form]:
-            points.append(point(study, rule, form, minutes, runs, *options.changes))
+            points.append(point(study, recipe, form, minutes, runs, *options.changes))
             print("{form}, {minutes:g} min: DSC {dice:.3f}".format(**points[-1]), flush=True)
     found = times_sooner(points)
     record = {

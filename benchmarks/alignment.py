@@ -10,12 +10,17 @@ from __future__ import annotations
 
 import argparse
 from pathlib import Path
-from typing import Any, get_args
+from typing import TYPE_CHECKING, get_args
 
 import numpy as np
 
+if TYPE_CHECKING:
+    from soloatlas.data.study import Study
+    from soloatlas.evaluation import Scoring
+    from soloatlas.settings import Align
 
-def carried_dice(study: Any, how: Any, wanted: Any, unscored: Any) -> dict[str, float]:
+
+def carried_dice(study: Study, how: Align, scoring: Scoring) -> dict[str, float]:
     """DSC of each test scan of ``study``, mean over structures."""
     from soloatlas.data.files import read_labels, read_volume, scan_name
     from soloatlas.data.volume import Volume
@@ -29,8 +34,10 @@ def carried_dice(study: Any, how: Any, wanted: Any, unscored: Any) -> dict[str, 
         transform, _, _ = align(scan, atlas, how, labels)
         matrix = np.linalg.inv(transform @ atlas.grid.affine) @ scan.grid.affine
         carried = resample(labels.array, matrix, scan.grid.shape, order=0).astype(np.int64)
-        values = wanted or sorted({*np.unique(labels.array), *np.unique(truth.array)} - {0})
-        scores = evaluate_case(Volume(carried, scan.grid), truth, values, not_contoured_if_absent=unscored)
+        values = scoring.labels or sorted({*np.unique(labels.array), *np.unique(truth.array)} - {0})
+        scores = evaluate_case(
+            Volume(carried, scan.grid), truth, values, not_contoured_if_absent=scoring.not_contoured_if_absent
+        )
         dice = [row["dice"] for row in scores.values() if row["dice"] is not None]
         found[scan_name(scan_path)] = float(np.mean(dice))
     return found
@@ -39,18 +46,15 @@ def carried_dice(study: Any, how: Any, wanted: Any, unscored: Any) -> dict[str, 
 def main() -> None:
     """Align, score and record one cohort."""
     from soloatlas.atomic import write_json
-    from soloatlas.data.cohorts import shared_cohort
-    from soloatlas.reproduction.table_run import COHORTS
+    from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
     from soloatlas.runs import command_line, machine, versions
     from soloatlas.settings import Align
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohort", default="hippocampus")
     options = parser.parse_args()
-    rule: dict[str, Any] = COHORTS[options.cohort]
-    study = shared_cohort(options.cohort, rule["unlabelled"], "dev")
-    wanted, unscored = rule.get("labels"), frozenset(rule.get("not_contoured_if_absent", ()))
-    rows = {how: carried_dice(study, how, wanted, unscored) for how in get_args(Align)}
+    study, scoring = cohort_study(options.cohort, "dev"), cohort_recipe(options.cohort).scoring
+    rows = {how: carried_dice(study, how, scoring) for how in get_args(Align)}
     record = {
         "id": "alignment",
         "cohort": options.cohort,

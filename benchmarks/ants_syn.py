@@ -13,7 +13,6 @@ import os
 import time
 from importlib import metadata
 from pathlib import Path
-from typing import Any
 
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")
 
@@ -40,31 +39,22 @@ def warp_labels(
 def main() -> None:
     """Register, score and record one cohort."""
     from soloatlas.atomic import write_json
-    from soloatlas.data.cohorts import shared_cohort
-    from soloatlas.evaluation import evaluate, kept_scores
-    from soloatlas.reproduction.table_run import COHORTS
+    from soloatlas.evaluation import kept_scores, score_study
+    from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
     from soloatlas.runs import command_line, machine, versions
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohort", default="hippocampus")
     parser.add_argument("--split", default="test", choices=["dev", "test"])
     options = parser.parse_args()
-    rule: dict[str, Any] = COHORTS[options.cohort]
-    study = shared_cohort(options.cohort, rule["unlabelled"], options.split)
+    study = cohort_study(options.cohort, options.split)
     folder = Path("runs") / options.cohort / f"ants-syn-{options.split}"
     folder.mkdir(parents=True, exist_ok=True)
     seconds = [
         warp_labels(study.atlas, study.atlas_labels, scan, folder / f"{scan.name.split('.')[0]}.nii.gz")
         for scan in study.test_images
     ]
-    scores = evaluate(
-        folder,
-        study.test_labels,
-        None,
-        label_names=study.label_names,
-        labels=rule.get("labels"),
-        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
-    )
+    scores = score_study(folder, study, cohort_recipe(options.cohort).scoring)
     record = {
         "id": "ants-syn",
         "cohort": options.cohort,

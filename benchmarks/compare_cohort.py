@@ -11,35 +11,31 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
-from typing import Any
 
 
 def main() -> None:
     """Compare the methods asked for on one cohort and record the table."""
     from soloatlas.atomic import write_json
     from soloatlas.comparison import Request, compare_methods
-    from soloatlas.data.cohorts import shared_cohort
     from soloatlas.data.study import with_pool_labels
     from soloatlas.progress import shown_progress
-    from soloatlas.reproduction.table_run import COHORTS
+    from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", default="hippocampus")
-    parser.add_argument("--unlabelled", type=int, help="scans of the pool; default: all")
+    parser.add_argument("--unlabelled", type=int, help="scans of the pool; default: as reproduce")
     parser.add_argument("--minutes", type=float, default=0.0, help="of training of each method; default: all its steps")
     parser.add_argument("--methods", default="all", metavar="A,B,C")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0])
     options = parser.parse_args()
-    rule: dict[str, Any] = COHORTS[options.cohort]
-    study = shared_cohort(options.cohort, options.unlabelled, "test")
+    recipe, study = cohort_recipe(options.cohort), cohort_study(options.cohort, "test", options.unlabelled)
     study = with_pool_labels(study, study.atlas_labels.parent)
     names = None if options.methods == "all" else options.methods.split(",")
     request = Request(
-        changes=rule["changes"],
+        changes=recipe.changes,
         seeds=tuple(options.seeds),
         minutes=options.minutes,
-        labels=rule.get("labels"),
-        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
+        scoring=recipe.scoring,
     )
     output = Path("runs") / options.cohort / "compare"
     with shown_progress() as progress:

@@ -59,13 +59,14 @@ def compare(
     """Train and score several methods on one STUDY, with the same data, seeds and time for each."""
     from soloatlas.comparison import Request, compare_methods
     from soloatlas.data.study import read_study, with_pool_labels, with_test
+    from soloatlas.evaluation import Scoring
 
     given = read_study(study)
     given = with_test(given, test, test_labels) if test or test_labels else given
     given = with_pool_labels(given, pool_labels) if pool_labels else given
     names = None if methods == "all" else [name.strip() for name in methods.split(",")]
-    absent = not_contoured_if_absent or ()
-    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, labels, absent, atlases)
+    scoring = Scoring(labels, not_contoured_if_absent or ())
+    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, scoring, atlases)
     table = compare_methods(given, names, output, request, progress)
     click.echo(f"{table}\n\npage: {output / 'compare.html'}")
 

@@ -13,7 +13,7 @@ import json
 import multiprocessing
 from collections.abc import Callable, Sequence
 from concurrent.futures.process import BrokenProcessPool
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +23,7 @@ from soloatlas.atomic import replacing, write_json
 from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError, RunError
+from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.methods import Method, available_methods, load_method, settings_of
 from soloatlas.runs import command_line, machine, read_record, versions
 from soloatlas.settings import applicable, essential, require_applicable, to_dict
@@ -43,8 +44,7 @@ class Request:
         seeds: each method is trained with each.
         minutes: of training at most; 0: as long as the steps take.
         reference: the method that others are tested against.
-        labels: values to score; None: all.
-        not_contoured_if_absent: values that are not scored in a scan whose truth lacks them.
+        scoring: of the study's test scans.
         atlases: labelled scans that a multi-atlas method gets: the atlas, and others from the labelled pool.
     """
 
@@ -53,8 +53,7 @@ class Request:
     seeds: tuple[int, ...] = (0,)
     minutes: float = 0.0
     reference: str = "os-medseg"
-    labels: tuple[int, ...] | None = None
-    not_contoured_if_absent: tuple[int, ...] = ()
+    scoring: Scoring = EVERY_LABEL
     atlases: int = 5
 
 
@@ -181,8 +180,7 @@ def _run(
     """One method with one seed: found, or trained, segmented and scored in a process of its own."""
     changes = changes_for(name, request)
     settings = essential(to_dict(settings_of(load_method(name), request.preset, changes)))
-    scored = [request.labels, request.not_contoured_if_absent]
-    depends = json.dumps([name, settings, seed, scored, _hashes(study)], sort_keys=True)
+    depends = json.dumps([name, settings, seed, asdict(request.scoring), _hashes(study)], sort_keys=True)
     digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
     folder = output / "runs" / f"{name}-{digest}-seed{seed}"
     if not (folder / "row.json").exists():
@@ -221,7 +219,6 @@ def _alone(work: Callable[..., None], study: Study, name: str, *more: Any) -> No
 def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, changes: Sequence[str]) -> None:
     """Train, segment and score one method with one seed, and write ``folder/row.json``."""
     from soloatlas import pipeline
-    from soloatlas.evaluation import evaluate, kept_scores
     from soloatlas.progress import shown_progress
     from soloatlas.reporting.contents import read_contents
 
@@ -229,14 +226,7 @@ def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, 
         resume = (folder / "run.json").exists()
         pipeline.train(study, folder, name, request.preset, changes, seed, resume, progress=progress)
         pipeline.segment(folder, study.test_images, folder / "test", progress=progress)
-    scores = evaluate(
-        folder / "test",
-        study.test_labels,
-        folder / "scores",
-        label_names=study.label_names,
-        labels=request.labels,
-        not_contoured_if_absent=request.not_contoured_if_absent,
-    )
+    scores = score_study(folder / "test", study, request.scoring, folder / "scores")
     record = read_record(folder)
     segmented = json.loads((folder / "test" / "segment.json").read_text(encoding="utf-8"))
     fields = read_contents(folder).field_means()

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soloatlas import pipeline
-from soloatlas.evaluation import evaluate
+from soloatlas.evaluation import score_study
 from soloatlas.reporting.overview import draw_overview
 from soloatlas.tables import METRICS, mean_scores, text_table
 
@@ -47,7 +47,7 @@ def score_stages(run: Path, study: Study, output: Path, progress: Progress | Non
     for stage, name in (("register", "atlas labels warped"), ("student", "student")):
         folder = output / f"segmentations-{stage}"
         pipeline.segment(run, study.test_images, folder, stage, progress=progress)
-        result = evaluate(folder, study.test_labels, output / f"scores-{stage}", label_names=study.label_names)
+        result = score_study(folder, study, output=output / f"scores-{stage}")
         rows.append([name, *mean_scores(result)])
     return rows
 

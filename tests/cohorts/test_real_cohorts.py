@@ -10,7 +10,7 @@ from soloatlas.data.check import check_study
 from soloatlas.data.cohorts import shared_cohort
 from soloatlas.evaluation import evaluate
 from soloatlas.prepare import prepare_study
-from soloatlas.reproduction.table_run import COHORTS
+from soloatlas.reproduction.recipes import COHORTS
 from soloatlas.settings import Prepare, override
 
 pytestmark = pytest.mark.cohort

@@ -7,7 +7,7 @@ import pytest
 
 from soloatlas.data.cohorts import recorded_atlas
 from soloatlas.data.demo import simulate_cohort
-from soloatlas.reproduction.table_run import COHORTS
+from soloatlas.reproduction.recipes import COHORTS, Recipe
 
 
 @pytest.fixture
@@ -28,7 +28,7 @@ def cohort(tmp_path, monkeypatch):
     test = [scan.name.removesuffix(".nii.gz") for scan in study.test_images]
     pool = [atlas, *(scan.name.removesuffix(".nii.gz") for scan in study.unlabelled)]
     (folder / "split.json").write_text(json.dumps({"pool": pool, "dev": test[:1], "test": test}))
-    monkeypatch.setitem(COHORTS, "hippocampus", {"unlabelled": 3, "changes": ()})
+    monkeypatch.setitem(COHORTS, "hippocampus", Recipe(unlabelled=3))
     monkeypatch.setenv("SOLOATLAS_DATA", str(tmp_path / "data"))
     monkeypatch.chdir(tmp_path)
     return tmp_path

@@ -11,6 +11,7 @@ from soloatlas import pipeline
 from soloatlas.data.labels import LabelTable
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError, RunError
+from soloatlas.evaluation import Scoring
 from soloatlas.reproduction import FIGURES, TABLES, Row, reproduce_table
 from soloatlas.reproduction.drawings import feature_maps, overlays
 from soloatlas.reproduction.row_run import Conditions, Task
@@ -106,7 +107,8 @@ def test_warped_atlases_have_the_measures_of_their_runs(cohort):
 
 def test_labels_that_are_not_scored_are_not_shown(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    task = Task("unet", "student", 0, Conditions(Study("heads", *[tmp_path / "a.nii"] * 2, ()), labels=(3, 9)))
+    study = Study("heads", *[tmp_path / "a.nii"] * 2, ())
+    task = Task("unet", "student", 0, Conditions(study, scoring=Scoring((3, 9))))
     table = LabelTable((0, 2, 3, 9), ("background", "cord", "gland", "jaw"), ((0, 0, 0),) * 4, ((1, 2),))
     task.folder().mkdir(parents=True)
     (task.folder() / "labels.json").write_text(json.dumps(table.to_json()))

@@ -10,7 +10,8 @@ from soloatlas.data.cohorts import recorded_atlas
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
-from soloatlas.reproduction.table_run import COHORTS, paired_difference
+from soloatlas.reproduction.recipes import COHORTS, Recipe
+from soloatlas.reproduction.table_run import paired_difference
 from soloatlas.settings import override
 
 TINY = (
@@ -106,7 +107,7 @@ FEW = (
 def test_rows_of_other_methods_get_the_labels_they_need_and_the_settings_they_have(cohort, monkeypatch):
     table = TABLES["lt-net:table-3"]
     monkeypatch.setitem(TABLES, "lt-net:table-3", replace(table, rows=(table.rows[0], table.rows[-1])))
-    monkeypatch.setitem(COHORTS, "hippocampus", {"unlabelled": 2, "changes": ()})
+    monkeypatch.setitem(COHORTS, "hippocampus", Recipe(unlabelled=2))
     split = cohort / "data/hippocampus/split.json"
     parts = json.loads(split.read_text())
     labelled, *others = parts["test"]  # only scans with labels may become a second atlas

@@ -1,7 +1,18 @@
-"""Metrics and their rules: of a case (`scores`), of a cohort's files (`cohort`), in sum (`statistics`)."""
+"""Metrics and their rules: of a case (`scores`), of files (`cohort`), of a study (`scoring`), in sum (`statistics`)."""
 
 from soloatlas.evaluation.cohort import evaluate, kept_scores
 from soloatlas.evaluation.scores import METRICS, evaluate_case
+from soloatlas.evaluation.scoring import EVERY_LABEL, Scoring, score_study
 from soloatlas.evaluation.statistics import bootstrap_interval, summarise
 
-__all__ = ["METRICS", "bootstrap_interval", "evaluate", "evaluate_case", "kept_scores", "summarise"]
+__all__ = [
+    "EVERY_LABEL",
+    "METRICS",
+    "Scoring",
+    "bootstrap_interval",
+    "evaluate",
+    "evaluate_case",
+    "kept_scores",
+    "score_study",
+    "summarise",
+]

@@ -5,22 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from soloatlas.data.cohorts.shared import Split
 from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
+from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
 from soloatlas.runs import command_line, machine, read_record, versions
 from soloatlas.settings import applicable, essential, to_dict
-
-Split = Literal["dev", "test"]
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
@@ -35,7 +35,7 @@ class Conditions:
         split: what those are, ``test`` or ``dev``.
         seeds: each row is run with each.
         preset: of the methods' settings; ``changes`` to them, where a method has the setting.
-        labels, not_contoured_if_absent, unite_sides: how `evaluation.evaluate` scores.
+        scoring: of those scans.
     """
 
     study: Study
@@ -43,9 +43,7 @@ class Conditions:
     seeds: tuple[int, ...] = (0,)
     preset: str = "quick"
     changes: tuple[str, ...] = ()
-    labels: Collection[int] | None = None
-    not_contoured_if_absent: Collection[int] = ()
-    unite_sides: bool = False
+    scoring: Scoring = EVERY_LABEL
 
 
 @dataclass(frozen=True)
@@ -77,7 +75,7 @@ class Task:
 
     def scores(self) -> Path:
         """Where `evaluation.evaluate` writes."""
-        united = "-united" if self.conditions.unite_sides else ""
+        united = "-united" if self.conditions.scoring.unite_sides else ""
         return self.folder() / f"{self.conditions.split}-{self.stage}-scores{united}"
 
 
@@ -155,7 +153,6 @@ def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
 def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
     """Train (or find the finished run of the same settings), segment and score the study's test scans."""
     from soloatlas import pipeline
-    from soloatlas.evaluation import evaluate
 
     c, study, folder = task.conditions, task.conditions.study, task.folder()
     begun = (folder / "run.json").exists()
@@ -164,15 +161,7 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
     pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=begun, progress=progress)
     if not (task.segmentations() / "segment.json").exists():
         pipeline.segment(folder, study.test_images, task.segmentations(), task.stage, progress=progress)
-    scores = evaluate(
-        task.segmentations(),
-        study.test_labels,
-        task.scores(),
-        label_names=study.label_names,
-        labels=c.labels,
-        not_contoured_if_absent=c.not_contoured_if_absent,
-        unite_sides=c.unite_sides,
-    )
+    scores = score_study(task.segmentations(), study, c.scoring, task.scores())
     return {**_summary(scores, read_record(folder), task.seed), **_how_it_went(folder)}
 
 
@@ -199,8 +188,6 @@ def _how_it_went(folder: Path) -> dict[str, Any]:
 
 
 def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str, Any]:
-    from soloatlas.evaluation import kept_scores
-
     labels, cases = scores["labels"], scores["cases"]
     small = small_structures(labels, cases)
     return {

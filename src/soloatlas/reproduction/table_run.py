@@ -10,34 +10,21 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soloatlas.atomic import write_json, write_text
-from soloatlas.data.cohorts.shared import shared_cohort
+from soloatlas.data.cohorts.shared import Split
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction.figure_run import write_figure, write_plot
 from soloatlas.reproduction.listing import everything
 from soloatlas.reproduction.public import public_study
+from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
-from soloatlas.reproduction.row_run import Conditions, Finished, Split, circumstances, row_record, tasks_of
+from soloatlas.reproduction.row_run import Conditions, Finished, circumstances, row_record, tasks_of
 from soloatlas.reproduction.rows import Pictures, Table
 from soloatlas.reproduction.side_by_side import run_tasks
 from soloatlas.settings import require_applicable
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
-
-# How each cohort is prepared and scored; chosen on its dev scans.
-COHORTS: dict[str, dict[str, Any]] = {
-    "hippocampus": {"unlabelled": 100, "changes": ()},
-    "brain_malf": {"unlabelled": None, "changes": ("prepare.spacing=2.0",)},
-    "headneck_openkbp": {
-        "unlabelled": None,
-        # Stored values are HU + 1024: a window of -200 to 500 HU, soft tissue and bone.
-        "changes": ("prepare.spacing=4.0", "prepare.normalise=window", "prepare.window=[824.0, 1524.0]"),
-        "labels": (1, 3, 4, 7),
-        "not_contoured_if_absent": (1, 3, 4, 7),
-    },
-    "mouse_fvb": {"unlabelled": None, "changes": ()},
-}
 
 
 def reproduce_table(
@@ -88,7 +75,7 @@ def reproduce_table(
         seeds=tuple(seeds),
         preset=preset,
         changes=(*conditions.changes, *changes, *limit),
-        unite_sides=isinstance(of, Table) and of.unite_sides,
+        scoring=replace(conditions.scoring, unite_sides=isinstance(of, Table) and of.unite_sides),
     )
     rows = _finished(of, conditions, jobs, progress)
     stem = output / conditions.study.name / (key.replace(":", "-") + ("" if split == "test" else f"-{split}"))
@@ -123,17 +110,8 @@ def _conditions(cohort: str, split: Split, data: Path | None, progress: Progress
     if data is not None:
         study, own = public_study(cohort, data, Path("runs") / "cohorts", split, progress)
         return Conditions(study, split, changes=own)
-    if cohort not in COHORTS:
-        known = ", ".join(COHORTS)
-        raise InputError(f"--cohort {cohort}: not one of {known}; a public data set needs --data too")
-    rule = COHORTS[cohort]
-    return Conditions(
-        shared_cohort(cohort, rule["unlabelled"], split),
-        split,
-        changes=rule["changes"],
-        labels=rule.get("labels"),
-        not_contoured_if_absent=rule.get("not_contoured_if_absent", ()),
-    )
+    recipe = cohort_recipe(cohort)
+    return Conditions(cohort_study(cohort, split), split, changes=recipe.changes, scoring=recipe.scoring)
 
 
 def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str, Any]]) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from typing import Any, Literal
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 
+Split = Literal["dev", "test"]
+
 ATLASES = Path(__file__).parents[2] / "reproduction" / "atlases.json"
 
 
@@ -46,7 +48,7 @@ def recorded_atlas(name: str) -> str | None:
 def shared_cohort(
     name: str,
     unlabelled: int | None = None,
-    split: Literal["dev", "test"] = "test",
+    split: Split = "test",
     atlas: str | None = None,
     root: Path | None = None,
 ) -> Study:

@@ -74,7 +74,7 @@ def draw(sheet: Figure, pictures: Pictures, rows: Sequence[Finished]) -> dict[st
 def _scored(task: Task) -> LabelTable:
     """Of the labels of a run those that are scored: the expert may have left out the others."""
     table = LabelTable.from_json(json.loads((task.folder() / "labels.json").read_text(encoding="utf-8")))
-    labels = task.conditions.labels
+    labels = task.conditions.scoring.labels
     kept = [c for c, value in enumerate(table.values) if labels is None or c == 0 or value in labels]
     return LabelTable(
         values=tuple(table.values[c] for c in kept),
