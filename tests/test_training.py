@@ -12,6 +12,7 @@ from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
 from soloatlas.training import Rival, Session, Stage, Trial, checkpoint_weights, fit, steps_of
 from soloatlas.training.loop import _rate
+from soloatlas.training.players import players_of
 
 
 def make_network():
@@ -221,6 +222,14 @@ def test_a_rival_steps_first_with_its_own_rate_and_gets_no_gradient_in_the_turn_
     stage = Stage("game", {"net": again}, objective, {"main": 1.0}, 5, 1, 2, 1e-2, rival=Rival({"other": its}, {}))
     fit(stage, session)
     assert torch.equal(weights_of(again), weights_of(main)) and torch.equal(weights_of(its), weights_of(other))
+
+
+def test_a_rival_has_betas_of_its_own_or_those_of_the_stage():
+    stage = Stage("game", {"net": make_network()}, lambda *_: {}, {}, 5, 1, 2, 1e-2, betas=(0.9, 0.99))
+    for betas, expected in ((None, (0.9, 0.99)), ((0.5, 0.999), (0.5, 0.999))):
+        rival = Rival({"other": make_network()}, {}, betas=betas)
+        first, own = players_of(replace(stage, rival=rival))
+        assert first.optimiser.defaults["betas"] == expected and own.optimiser.defaults["betas"] == (0.9, 0.99)
 
 
 def test_a_trial_stops_each_stage_and_notes_its_steps(session):

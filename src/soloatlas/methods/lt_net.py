@@ -45,6 +45,7 @@ class Adversary:
     form: Literal["least-squares", "printed"] = "least-squares"  # the printed form needs a bounded D
     channels: tuple[int, ...] = (64, 128, 256, 512)  # of the PatchGAN of Isola 2017; not in the paper
     learning_rate: float = 0.0  # of the discriminator; 0: that of the generators
+    betas: tuple[float, float] = (0.5, 0.999)  # of its Adam; CycleGAN's
     appearance: Literal["none", "histogram"] = "none"  # what D sees of the atlas takes the scan's intensities
     noise: float = 0.0  # SD of what is added to all that D sees (instance noise, Soenderby 2017); scans are in [0, 1]
 
@@ -81,6 +82,7 @@ class Settings:
     )
     adversary: Adversary = field(default_factory=Adversary)
     cycle: Cycle = field(default_factory=Cycle)
+    betas: tuple[float, float] = (0.5, 0.999)  # of Adam; CycleGAN's, from which rate and lambda_1 come as well
     loop: Loop = field(default_factory=Loop)
 
 
@@ -163,8 +165,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
         learning_rate=r.learning_rate,
         schedule=r.schedule,
         amsgrad=r.amsgrad,
-        # CycleGAN's betas where networks play against each other; rate and lambda_1 come from there too.
-        betas=(0.5, 0.999),
+        betas=settings.betas,
         rival=_rival(discriminator, adversary) if discriminator else None,
     )
     fit(stage, session)
@@ -174,7 +175,8 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
 def _rival(discriminator: nn.Module, adversary: Adversary) -> Rival:
     from soloatlas.training import Rival
 
-    return Rival({"discriminator": discriminator}, {"discriminator": 1.0}, adversary.learning_rate or None)
+    weights = {"discriminator": 1.0}
+    return Rival({"discriminator": discriminator}, weights, adversary.learning_rate or None, adversary.betas)
 
 
 def _generator(settings: Settings, session: Session, purpose: str) -> nn.Module:

@@ -18,10 +18,11 @@ class Player:
         networks: Mapping[str, nn.Module],
         weights: Mapping[str, float],
         rate: float,
-        stage: Stage,
+        betas: tuple[float, float],
+        amsgrad: bool,
     ) -> None:
         self.modules = nn.ModuleDict(dict(networks)).train()
-        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=rate, betas=stage.betas, amsgrad=stage.amsgrad)
+        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=rate, betas=betas, amsgrad=amsgrad)
         self.weights, self.rate = weights, rate
 
     def begin(self, factor: float) -> None:
@@ -39,8 +40,9 @@ class Player:
 
 def players_of(stage: Stage) -> list[Player]:
     """The stage's rivals, then its own networks: in the order in which they take their turns."""
-    players = [Player(stage.networks, stage.weights, stage.learning_rate, stage)]
-    if stage.rival:
-        r = stage.rival
-        players.insert(0, Player(r.networks, r.weights, r.learning_rate or stage.learning_rate, stage))
-    return players
+    own = Player(stage.networks, stage.weights, stage.learning_rate, stage.betas, stage.amsgrad)
+    if stage.rival is None:
+        return [own]
+    r = stage.rival
+    rate, betas = r.learning_rate or stage.learning_rate, r.betas or stage.betas
+    return [Player(r.networks, r.weights, rate, betas, stage.amsgrad), own]

@@ -32,12 +32,13 @@ class Rival:
     Attributes:
         networks: trained together.
         weights: factors of the terms that they minimise.
-        learning_rate: of their optimiser; None: the stage's. Both follow the stage's schedule.
+        learning_rate, betas: of their optimiser; None: the stage's. Both follow the stage's schedule.
     """
 
     networks: Mapping[str, nn.Module]
     weights: Mapping[str, float]
     learning_rate: float | None = None
+    betas: tuple[float, float] | None = None
 
 
 @dataclass(frozen=True)
