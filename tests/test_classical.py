@@ -98,6 +98,12 @@ def test_labels_arrive_on_the_scans_own_grid(pair, carry, settings):
     assert (taken == found.labels.reshape(-1)).mean() > 0.97
 
 
+def test_greedy_gives_the_same_labels_again(pair):
+    pytest.importorskip("picsl_greedy", reason="greedy is not installed")
+    first, again = (greedy_transfer(*read(pair), Greedy(iterations=(10, 5, 0)), True) for _ in range(2))
+    assert np.array_equal(first.labels, again.labels) and np.array_equal(first.field, again.field)
+
+
 def test_a_missing_program_is_named(monkeypatch, pair):
     import builtins
 

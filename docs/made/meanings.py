@@ -127,6 +127,7 @@ MEANING = {
     "greedy.iterations": "of the deformable stage, from coarse to fine",
     "greedy.radius": "of the patch of the local cross-correlation, voxels",
     "greedy.smoothing": "of the update and of the whole warp, voxels",
+    "greedy.seed": "of its random numbers; 0: drawn by the clock",
     "loop.device": "where networks are trained; `--device` for short",
     "loop.precision": "autocast type",
     "loop.accumulate": "batches per optimiser step",

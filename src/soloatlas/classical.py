@@ -54,6 +54,7 @@ class Greedy:
     iterations: tuple[int, ...] = (100, 50, 10)  # from coarse to fine
     radius: int = 2  # of the patch of the normalised cross-correlation, voxels
     smoothing: tuple[float, float] = (2.0, 0.5)  # voxels: of the update, of the whole warp
+    seed: int = 1  # of the samples of the affine stage, and of the noise that its correlation adds; 0: by the clock
 
 
 @dataclass(frozen=True, eq=False)
@@ -209,7 +210,7 @@ def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greed
         ]
         try:
             for command in commands:
-                Greedy3D().execute(f"-d 3 -V 0 -threads 1 {command}")
+                Greedy3D().execute(f"-d 3 -V 0 -threads 1 -seed {settings.seed} {command}")
         except Exception as error:  # greedy raises its own exception type, which it does not export
             raise RunError(f"{scan.path or 'scan'}: greedy failed: {error}") from error
         carried = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(warped))).transpose(2, 1, 0)
