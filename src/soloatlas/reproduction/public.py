@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 from soloatlas.data.cohorts.catalogue import find_dataset
 from soloatlas.data.cohorts.dataset import Dataset, splits_of
 from soloatlas.data.cohorts.laying_out import lay_out, record_atlas
-from soloatlas.data.cohorts.shared import cohort_changes, shared_cohort
+from soloatlas.data.cohorts.shared import Split, cohort_changes, shared_cohort
 from soloatlas.errors import InputError
 from soloatlas.progress import counting
 
@@ -65,7 +65,7 @@ def _most_alike(folder: Path, pool: set[str], progress: Progress | None) -> str:
 
 
 def public_study(
-    cohort: str, data: Path, output: Path, split: Literal["dev", "test"], progress: Progress | None = None
+    cohort: str, data: Path, output: Path, split: Split, progress: Progress | None = None
 ) -> tuple[Study, tuple[str, ...]]:
     """The study of a public data set, and the settings that prepare it.
 

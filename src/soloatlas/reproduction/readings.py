@@ -5,6 +5,8 @@ Where paper, figure and withdrawn code disagree or say nothing, a row is a readi
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from soloatlas.reproduction.rows import RANGE, Row, Table
 
 # The paper's pairs: no augmentation, the atlas's own intensities.
@@ -18,6 +20,11 @@ CONTRAST, GRAIN = ("adversary.appearance=histogram",), ("adversary.noise=0.1",)
 def _weights(image: float, other: float) -> tuple[str, ...]:
     """Weights of the cycle: of Eq. 7, and of Eqs. 8 to 10."""
     return (f"cycle.image={image}", *(f"cycle.{term}={other}" for term in ("transformation", "anatomy", "difference")))
+
+
+def _warped(rows: Sequence[tuple[str, tuple[str, ...]]], common: tuple[str, ...] = ()) -> tuple[Row, ...]:
+    """Rows of LT-Net, each a name and settings beside the ``common`` ones."""
+    return tuple(Row(name, (*common, *changes), "register") for name, changes in rows)
 
 
 READINGS: dict[str, Table] = {
@@ -65,9 +72,8 @@ READINGS: dict[str, Table] = {
         published_on="-",
         reference="VoxelMorph",
         measures=RANGE,
-        rows=tuple(
-            Row(name, changes, "register")
-            for name, changes in (
+        rows=_warped(
+            (
                 ("VoxelMorph", (*NO_ADVERSARY, *NO_CYCLE)),
                 ("default", ()),
                 ("L_GAN of weight 1", (*NO_CYCLE, "adversary.weight=1.0")),
@@ -95,16 +101,16 @@ READINGS: dict[str, Table] = {
         measures=RANGE,
         rows=(
             Row("VoxelMorph, CycleGAN's betas", (*NO_ADVERSARY, *NO_CYCLE), "register"),
-            *(
-                Row(name, ("betas=[0.9,0.99]", *changes), "register")
-                for name, changes in (
+            *_warped(
+                (
                     ("VoxelMorph", (*NO_ADVERSARY, *NO_CYCLE)),
                     ("L_GAN of weight 0.01", (*NO_CYCLE, "adversary.weight=0.01")),
                     ("L_GAN of weight 0.003", (*NO_CYCLE, "adversary.weight=0.003")),
                     ("LT-Net", ("adversary.weight=0.01",)),
                     ("LT-Net, L_GAN of weight 0.003", ("adversary.weight=0.003",)),
                     ("LT-Net, L_diff_cyc of weight 0.001", ("adversary.weight=0.01", "cycle.difference=0.001")),
-                )
+                ),
+                common=("betas=[0.9,0.99]",),
             ),
         ),
     ),
