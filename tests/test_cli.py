@@ -300,6 +300,12 @@ def test_methods_and_help():
 def test_check_and_choose_atlas_answer_in_json(study):
     findings = json.loads(run("check", study, "--json").stdout)
     assert {"level", "where", "problem", "consequence"} <= set(findings[0])
+    # The same by loose files; only the test scans are not among them.
+    atlas = ["--atlas", study / "atlas/image.nii.gz", "--atlas-labels", study / "atlas/labels.nii.gz"]
+    pool = ["--unlabelled", study / "unlabelled", "--label-names", study / "labels.json"]
+    loose = json.loads(run("check", *atlas, *pool, "--json").stdout)
+    assert loose == [f for f in findings if "/test/" not in f["where"]]
+    refused("check", *atlas, says="--unlabelled missing")
     ranking = json.loads(run("choose-atlas", study / "unlabelled", "--json").stdout)["ranking"]
     assert len(ranking) == 6
     assert [r["ncc"] for r in ranking] == sorted((r["ncc"] for r in ranking), reverse=True)

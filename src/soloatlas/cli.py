@@ -9,16 +9,29 @@ import json
 import os
 import sys
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
 from soloatlas.claims_command import claims
-from soloatlas.command_parts import ANY, FILE, FOLDER, Asked, asks_for_training, device_option, integers, watched
+from soloatlas.command_parts import (
+    ANY,
+    FILE,
+    FOLDER,
+    Asked,
+    asks_for_study,
+    asks_for_training,
+    device_option,
+    integers,
+    watched,
+)
 from soloatlas.comparing import compare, reproduce
 from soloatlas.dataset_command import datasets
 from soloatlas.errors import InputError, RunError
 from soloatlas.plan_command import plan
+
+if TYPE_CHECKING:
+    from soloatlas.data.study import Study
 
 
 def main() -> NoReturn:
@@ -184,18 +197,20 @@ def evaluate(
 
 
 @cli.command()
-@click.argument("study", type=FOLDER)
-@click.option("--json", "as_json", is_flag=True)
+@asks_for_study
+@click.option("--json", "as_json", is_flag=True, help="The findings as a list.")
 @watched
-def check(study: Path, as_json: bool, progress: Any) -> None:
-    """Report every problem of a STUDY at once, and what will happen to each."""
+def check(study: Study, as_json: bool, progress: Any) -> None:
+    """Report every problem of a STUDY at once, and what will happen to each.
+
+    The study is named as for train: a folder, or --atlas, --atlas-labels and --unlabelled.
+    """
     from dataclasses import asdict
 
     from soloatlas.data.check import check_study
-    from soloatlas.data.study import read_study
     from soloatlas.progress import counting
 
-    findings = check_study(read_study(study), progress=counting(progress, "check"))
+    findings = check_study(study, progress=counting(progress, "check"))
     if as_json:
         click.echo(json.dumps([asdict(f) for f in findings], indent=1))
     else:

@@ -72,11 +72,15 @@ class Asked(NamedTuple):
     seed: int
 
 
-TRAINING = (
+STUDY = (
     click.argument("study", type=FOLDER, required=False),
     click.option("--atlas", type=FILE, multiple=True, help="The labelled scan; multi-atlas methods take several."),
     click.option("--atlas-labels", type=FILE, multiple=True, help="Its label map; as many as --atlas, in its order."),
     click.option("--unlabelled", "--unlabeled", type=FOLDER, help="Folder of unlabelled scans."),
+    click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table."),
+)
+
+TRAINING = (
     click.option("--pool-labels", type=FOLDER, help="Labels of the unlabelled scans, for --method supervised alone."),
     click.option("--method", default="os-medseg", show_default=True, help="See soloatlas methods."),
     click.option(
@@ -85,7 +89,6 @@ TRAINING = (
         default="quick",
         show_default=True,
     ),
-    click.option("--label-names", type=FILE, help="labels.json, dataset.json, ITK-SNAP or FreeSurfer table."),
     click.option("--spacing", type=float, help="Working grid in mm, isotropic (default: the atlas's own)."),
     click.option("--align", type=click.Choice(["none", "centre", "rigid", "affine"]), help="Alignment to the atlas."),
     device_option,
@@ -94,20 +97,12 @@ TRAINING = (
 )
 
 
-def asks_for_training(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Give a command the argument and options that say what to train, handed in as ``asked``."""
+def asks_for_study(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument and options that name a study, handed in as ``study``."""
 
     @functools.wraps(command)
     def wrapper(
         *,
-        method: str,
-        preset: str,
-        spacing: float | None,
-        align: str | None,
-        device: str,
-        seed: int,
-        changes: tuple[str, ...],
-        pool_labels: Path | None,
         study: Path | None,
         atlas: tuple[Path, ...],
         atlas_labels: tuple[Path, ...],
@@ -115,18 +110,43 @@ def asks_for_training(command: Callable[..., Any]) -> Callable[..., Any]:
         label_names: Path | None,
         **others: Any,
     ) -> Any:
+        return command(study=_study(study, atlas, atlas_labels, unlabelled, label_names), **others)
+
+    return _with(STUDY, wrapper)
+
+
+def asks_for_training(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Give a command the argument and options that say what to train, handed in as ``asked``."""
+
+    @functools.wraps(command)
+    def wrapper(
+        *,
+        study: Study,
+        pool_labels: Path | None,
+        method: str,
+        preset: str,
+        spacing: float | None,
+        align: str | None,
+        device: str,
+        seed: int,
+        changes: tuple[str, ...],
+        **others: Any,
+    ) -> Any:
         from soloatlas.data.study import with_pool_labels
 
-        given = _study(study, atlas, atlas_labels, unlabelled, label_names)
-        given = with_pool_labels(given, pool_labels) if pool_labels else given
+        study = with_pool_labels(study, pool_labels) if pool_labels else study
         settings = [f"loop.device={device}"]
         settings += [f"prepare.spacing={spacing}"] if spacing is not None else []
         settings += [f"prepare.align={align}"] if align else []
-        return command(asked=Asked(given, method, preset, [*settings, *changes], seed), **others)
+        return command(asked=Asked(study, method, preset, [*settings, *changes], seed), **others)
 
-    for add in reversed(TRAINING):
-        wrapper = add(wrapper)
-    return wrapper
+    return asks_for_study(_with(TRAINING, wrapper))
+
+
+def _with(parameters: tuple[Callable[..., Any], ...], command: Callable[..., Any]) -> Callable[..., Any]:
+    for add in reversed(parameters):
+        command = add(command)
+    return command
 
 
 def _study(

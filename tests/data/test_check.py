@@ -136,6 +136,19 @@ def test_unusable_labels(study: Study, which: str, array: np.ndarray, affine: np
     assert problem in finding.problem
 
 
+def test_every_atlas_of_several_is_checked(study: Study, tmp_path: Path) -> None:
+    drawn = labels()
+    drawn[6:9, 4:9, 3:7] = 9
+    second = (put(tmp_path / "second.nii.gz", image(11)), put(tmp_path / "second-labels.nii.gz", drawn))
+    findings = check_study(dataclasses.replace(study, more_atlases=(second,)))
+    assert {(f.level, f.where, f.problem) for f in findings} == {
+        ("warning", str(second[1]), "value 9 has no name"),
+        ("note", str(second[1]), "'right part' (4) is named but not drawn"),
+    }
+    spoilt = dataclasses.replace(study, more_atlases=((put(second[0], np.ones(SHAPE, np.float32)), second[1]),))
+    assert "empty" in check_study(spoilt)[0].problem
+
+
 def test_labels_without_any_structure(study: Study) -> None:
     put(study.atlas_labels, np.zeros(SHAPE, dtype=np.uint8))
     findings = check_study(dataclasses.replace(study, test_images=(), test_labels=()))

@@ -66,6 +66,7 @@ def check_study(study: Study, progress: Callable[[int, int], None] | None = None
         Findings; training refuses when one of them is an "error".
     """
     roles: list[tuple[Role, Path]] = [("atlas", study.atlas)]
+    roles += [("atlas", image) for image, _ in study.more_atlases]
     roles += [("unlabelled", path) for path in study.unlabelled]
     roles += [("test", path) for path in study.test_images]
     findings = [Finding("note", study.name, note, "nothing needs to be done") for note in study.notes]
@@ -125,7 +126,12 @@ def _check_labels(study: Study, grids: dict[Path, Grid]) -> list[Finding]:
     table: LabelTable | None = None
     if labels is not None:
         table = label_table(np.unique(labels.array).tolist(), names)
-        findings += _check_atlas_labels(study, labels, table, names)
+        findings += _check_atlas_labels(study.atlas_labels, labels, table, names)
+    for image, path in study.more_atlases:
+        drawn, found = _labels_on(path, grids.get(image))
+        findings += found
+        if drawn is not None:
+            findings += _check_atlas_labels(path, drawn, label_table(np.unique(drawn.array).tolist(), names), names)
     for image, path in zip(study.test_images, study.test_labels, strict=False):
         truth, found = _labels_on(path, grids.get(image))
         findings += found
@@ -162,9 +168,9 @@ def _labels_on(path: Path, image: Grid | None) -> tuple[Volume | None, list[Find
     return labels, [Finding("error", str(path), f"not on its image's grid: {apart}", _REFUSED)]
 
 
-def _check_atlas_labels(study: Study, labels: Volume, table: LabelTable, names: Names | None) -> Iterator[Finding]:
-    """Findings on the values, the pieces and the border of the atlas's labels."""
-    where = str(study.atlas_labels)
+def _check_atlas_labels(path: Path, labels: Volume, table: LabelTable, names: Names | None) -> Iterator[Finding]:
+    """Findings on the values, the pieces and the border of an atlas's labels."""
+    where = str(path)
     if table.classes == 1:
         yield Finding("error", where, "holds no label, only background", _REFUSED)
     if names is not None:
