@@ -15,6 +15,7 @@ from soloatlas.errors import RunError
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
 
 @contextlib.contextmanager
@@ -84,7 +85,22 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
     import numpy as np
 
     with replacing(path) as temporary, temporary.open("wb") as stream:
-        np.save(stream, array, allow_pickle=False)
+        try:
+            np.save(stream, array, allow_pickle=False)
+        except OSError as error:  # a short write has no reason of the system's
+            raise error if error.strerror else OSError(f"{error}; is the disk full?") from error
+
+
+def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
+    """Write ``tensors`` as safetensors (nothing is pickled) to ``path``, whole or not at all."""
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    with replacing(path) as temporary:
+        try:
+            save_file(tensors, temporary, metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)) from error
 
 
 def write_json(path: str | Path, content: Any) -> None:

@@ -17,7 +17,7 @@ from typing import Any, Literal
 import numpy as np
 
 from soloatlas.atomic import write_array
-from soloatlas.data.files import set_itk_geometry
+from soloatlas.data.files import write_volume
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError, RunError
 from soloatlas.settings import Loop, Prepare
@@ -195,7 +195,7 @@ def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greed
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part, volume in (("scan", scan), ("atlas", atlas), ("labels", labels)):
-            SimpleITK.WriteImage(_itk_image(volume), str(folder / f"{part}.nii.gz"))
+            write_volume(folder / f"{part}.nii.gz", volume.array.astype(np.float32), volume.grid)
         f, a = folder / "scan.nii.gz", folder / "atlas.nii.gz"
         by_levels, warped = "x".join(map(str, settings.iterations)), folder / "carried.nii.gz"
         linear = "x".join(map(str, settings.affine_iterations))
@@ -217,11 +217,3 @@ def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greed
         whole = SimpleITK.ReadImage(str(folder / "whole.nii.gz")) if field else None
         vectors = SimpleITK.GetArrayFromImage(whole).transpose(2, 1, 0, 3) if whole is not None else None
     return Transferred(carried.round().astype(labels.array.dtype), vectors)
-
-
-def _itk_image(volume: Volume) -> Any:
-    import SimpleITK
-
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(volume.array.transpose(2, 1, 0), dtype=np.float32))
-    set_itk_geometry(image, volume.grid)
-    return image

@@ -6,6 +6,7 @@ Exit codes: 0 done, 1 failed, 2 the input or the request is wrong.
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 from pathlib import Path
@@ -39,6 +40,7 @@ def main() -> NoReturn:
     # OpenMP threads that wait by spinning slow each other several times where another program shares the cores
     # (benchmarks/items/cpu_settings.py). Read when torch is imported, which is later.
     os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    logging.raiseExceptions = False  # a log that cannot be written (disk full) prints no traceback
     try:
         code = cli.main(standalone_mode=False) or 0  # the code of an Exit, which click does not let through
     except click.ClickException as error:

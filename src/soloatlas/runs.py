@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.atomic import replacing, write_json
+from soloatlas.atomic import write_json, write_tensors
 from soloatlas.data.files import read_labels, read_volume, write_volume
 from soloatlas.data.labels import LabelTable
 from soloatlas.data.volume import Grid, Volume
@@ -173,15 +173,12 @@ def read_more_atlases(folder: Path) -> list[tuple[Volume, Volume]]:
 
 def save_weights(folder: Path, networks: dict[str, nn.Module]) -> None:
     """Write all networks to weights.safetensors, each tensor named network.parameter."""
-    from safetensors.torch import save_file
-
     tensors = {
         f"{name}.{key}": value.detach().cpu().contiguous()
         for name, network in networks.items()
         for key, value in network.state_dict().items()
     }
-    with replacing(folder / "weights.safetensors") as temporary:
-        save_file(tensors, temporary)
+    write_tensors(folder / "weights.safetensors", tensors)
 
 
 def load_weights(folder: Path, name: str) -> dict[str, Tensor]:

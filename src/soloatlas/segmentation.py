@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import json
 import logging
@@ -25,7 +26,7 @@ from soloatlas.data.files import (
     written_name,
 )
 from soloatlas.data.volume import Volume
-from soloatlas.errors import InputError
+from soloatlas.errors import InputError, RunError
 from soloatlas.prepare import Prepared, place, prepare_ahead, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
@@ -91,14 +92,18 @@ def segment_scans(
             transfer_group(run, scans, output, wishes, progress, found.append)
         else:
             _with_networks(run, scans, output, wishes, device, progress, found.append)
-    finally:  # what was written before an unreadable scan is in the lists, too
-        if found:
+    except BaseException:  # what was written before an unreadable scan is in the lists, too
+        with contextlib.suppress(RunError):  # a full disk: the first error tells
             _write_lists(run, wishes, output, before, found)
+        raise
+    _write_lists(run, wishes, output, before, found)
     return output
 
 
 def _write_lists(run: Run, wishes: Wishes, output: Path, before: Sequence[Case], found: Sequence[Case]) -> None:
     """Write volumes.csv and segment.json: what was there before and not made anew, then what was found, by name."""
+    if not found:
+        return
     made = {case["case"] for case, _ in found}
     kept = [(case, volumes) for case, volumes in before if case["case"] not in made]
     every = [*kept, *sorted(found, key=lambda one: str(one[0]["case"]))]

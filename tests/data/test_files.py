@@ -13,9 +13,11 @@ import nibabel
 import numpy as np
 import pytest
 import SimpleITK
+import torch
 from nibabel.freesurfer.mghformat import MGHImage
 from scipy.spatial.transform import Rotation
 
+from soloatlas.atomic import write_array, write_tensors
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -23,6 +25,8 @@ from soloatlas.data.files import (
     read_labels,
     read_volume,
     scan_name,
+    set_itk_geometry,
+    write_displacements,
     write_volume,
     written_name,
 )
@@ -279,6 +283,42 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, ending: st
         write_volume(path, large, Grid(large.shape, np.eye(4)))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert file_sha256(path) == before
+
+
+def test_a_field_is_written_as_itk_writes_it_and_whole_or_not_at_all(tmp_path: Path) -> None:
+    grid = Grid((40, 30, 20), np.array([[0, -2.0, 0, 7], [1.5, 0, 0, -3], [0, 0, 3.0, 11], [0, 0, 0, 1]]))
+    vectors = np.random.default_rng(0).normal(size=(*grid.shape, 3))
+    path = tmp_path / "field.nii.gz"
+    write_displacements(path, vectors, grid)
+    theirs = SimpleITK.GetImageFromArray(vectors.astype(np.float32).transpose(2, 1, 0, 3), isVector=True)
+    set_itk_geometry(theirs, grid)
+    SimpleITK.WriteImage(theirs, str(tmp_path / "theirs.nii.gz"))
+    ours, theirs = (SimpleITK.ReadImage(str(tmp_path / name)) for name in ("field.nii.gz", "theirs.nii.gz"))
+    assert ours.GetPixelIDTypeAsString() == theirs.GetPixelIDTypeAsString() == "vector of 32-bit float"
+    np.testing.assert_array_equal(SimpleITK.GetArrayFromImage(ours), SimpleITK.GetArrayFromImage(theirs))
+    for part in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        np.testing.assert_allclose(getattr(ours, part)(), getattr(theirs, part)(), atol=1e-6)
+    before = file_sha256(path)
+    with full_disk(20_000), pytest.raises(RunError, match="nothing was changed"):
+        write_displacements(path, vectors + 1, grid)
+    assert file_sha256(path) == before
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+@pytest.mark.parametrize("name", ["x.npy", "x.safetensors"])
+def test_arrays_and_tensors_are_whole_or_not_at_all(tmp_path: Path, name: str) -> None:
+    def write(size: int) -> None:
+        if name.endswith("npy"):
+            write_array(tmp_path / name, np.ones(size))
+        else:
+            write_tensors(tmp_path / name, {"weight": torch.ones(size)})
+
+    write(8)
+    before = file_sha256(tmp_path / name)
+    with full_disk(20_000), pytest.raises(RunError, match=rf"cannot write .*{name}.*nothing was changed"):
+        write(40_000)
+    assert [p.name for p in tmp_path.iterdir()] == [name]
+    assert file_sha256(tmp_path / name) == before
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ import numpy as np
 
 from soloatlas.atomic import replacing
 from soloatlas.data.volume import Grid, Volume
-from soloatlas.errors import InputError, RunError
+from soloatlas.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".mgz")
 # MetaImage headers with a separate data file and MGZ are read, but written in the nearest single-file format.
@@ -269,8 +269,6 @@ def _stored_type(array: np.ndarray) -> np.dtype:
 
 
 def _write_nifti(path: Path, array: np.ndarray, grid: Grid, like: Volume | None) -> None:
-    import gzip
-
     import nibabel
 
     header = like.header if like is not None and isinstance(like.header, nibabel.Nifti1Header) else None
@@ -283,6 +281,12 @@ def _write_nifti(path: Path, array: np.ndarray, grid: Grid, like: Volume | None)
     image.set_data_dtype(array.dtype)
     image.header["cal_min"] = image.header["cal_max"] = 0
     image.header.set_intent("none")
+    _stream_nifti(path, image)
+
+
+def _stream_nifti(path: Path, image: Any) -> None:
+    import gzip
+
     # Our own streams: closed whatever happens, and no time of day in the gzip header.
     with path.open("wb") as out:
         if not path.name.lower().endswith(".gz"):
@@ -315,7 +319,7 @@ def _write_simpleitk(path: Path, array: np.ndarray, grid: Grid, like: Volume | N
     try:
         SimpleITK.WriteImage(image, str(path), useCompression=True)
     except RuntimeError as error:
-        raise RunError(f"cannot write in {path.parent}: {_reason(error)}; nothing was changed") from error
+        raise OSError(_reason(error)) from error
 
 
 def set_itk_geometry(image: Any, grid: Grid) -> None:
@@ -327,19 +331,25 @@ def set_itk_geometry(image: Any, grid: Grid) -> None:
 
 
 def write_displacements(path: Path, vectors: np.ndarray, grid: Grid) -> None:
-    """Write a displacement field as ITK, ANTs and Slicer read it.
+    """Write a displacement field as ITK, ANTs and Slicer read it: five axes, a vector at each voxel.
+
+    nibabel writes it because ITK leaves a NIfTI file cut short on a full disk and says nothing.
 
     Args:
         path: of a NIfTI file; appears whole or not at all.
-        vectors: (x, y, z, 3), mm along the world axes LPS+.
+        vectors: (x, y, z, 3), mm along the world axes LPS+; stored as float32.
         grid: where they lie.
-    """
-    import SimpleITK
 
-    image = SimpleITK.GetImageFromArray(np.ascontiguousarray(vectors.transpose(2, 1, 0, 3)), isVector=True)
-    set_itk_geometry(image, grid)
+    Raises:
+        RunError: the file cannot be written (disk full, no permission); nothing is left behind.
+    """
+    import nibabel
+
+    image = nibabel.Nifti1Image(vectors.astype(np.float32)[:, :, :, None, :], None)
+    _set_geometry(image, grid, None)
+    image.header.set_intent("vector")
     with replacing(path) as temporary:
-        SimpleITK.WriteImage(image, str(temporary))
+        _stream_nifti(temporary, image)
 
 
 def file_sha256(path: str | Path) -> str:

@@ -8,15 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from soloatlas.atomic import replacing
+from soloatlas.atomic import write_tensors
 from soloatlas.errors import InputError, RunError
 from soloatlas.training.players import Player
 
 
 def save_checkpoint(path: Path, players: Sequence[Player], scaler: torch.amp.GradScaler, step: int) -> None:
     """Write weights, optimiser states and step count as safetensors (nothing is pickled)."""
-    from safetensors.torch import save_file
-
     tensors: dict[str, Tensor] = {}
     for number, player in enumerate(players):
         tensors |= {f"weights.{number}.{k}": v.contiguous() for k, v in player.modules.state_dict().items()}
@@ -24,8 +22,7 @@ def save_checkpoint(path: Path, players: Sequence[Player], scaler: torch.amp.Gra
             tensors |= {f"optimiser.{number}.{index}.{k}": v.contiguous() for k, v in state.items()}
     scale = scaler.state_dict()
     metadata = {"step": str(step), **{f"scaler.{k}": str(v) for k, v in scale.items()}}
-    with replacing(path) as temporary:
-        save_file(tensors, temporary, metadata)
+    write_tensors(path, tensors, metadata)
 
 
 def load_checkpoint(path: Path, players: Sequence[Player], scaler: torch.amp.GradScaler) -> int:
