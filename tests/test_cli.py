@@ -190,6 +190,8 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     refused("train", study, "--output", out, "--method", "os-medsag", says="did you mean os-medseg?")
     refused("train", study, "--output", out, "--set", "hint.wieght=1", says="did you mean 'weight'")
     refused("train", study, "--output", out, "--device", "mps", says="--device cpu")
+    refused("train", study, "--output", out, "--device", "cpu", "--set", "loop.precision=fp16", says="fp16")
+    assert not out.exists()  # refused before anything is prepared
     refused("train", "--output", out, says="--atlas")
     refused("train", tmp_path / "nowhere", "--output", out, says="nowhere")
     refused("train", study, "--preset", "fast", "--output", out, says="fast")

@@ -15,6 +15,18 @@ if TYPE_CHECKING:
 
 
 def choose_device(name: str) -> torch.device:
+    """The device for ``auto``, ``cpu`` or ``cuda``, made ready for long work.
+
+    Raises:
+        InputError: as `find_device`.
+    """
+    device = find_device(name)
+    if device.type == "cpu":
+        keep_freed_memory()
+    return device
+
+
+def find_device(name: str) -> torch.device:
     """The device for ``auto``, ``cpu`` or ``cuda``.
 
     Raises:
@@ -30,8 +42,6 @@ def choose_device(name: str) -> torch.device:
         raise InputError("--device cuda: no CUDA device was found; use --device cpu or auto")
     if name == "auto":
         name = "cuda" if torch.cuda.is_available() else "cpu"
-    if name == "cpu":
-        keep_freed_memory()
     return torch.device(name)
 
 

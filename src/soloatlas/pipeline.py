@@ -96,13 +96,16 @@ def plan(
 
 
 def _requested(study: Study, method: str, preset: str, changes: Sequence[str]) -> tuple[ModuleType, Any]:
-    """The method's module and its settings, once they and the study are known to fit one another."""
+    """The method's module and its settings, once they, the study and the machine are known to fit one another."""
+    from soloatlas.devices import choose_precision, find_device
+
     module = load_method(method)
     if preset not in PRESETS:
         raise InputError(f"--preset {preset}: not one of {', '.join(PRESETS)}")
     settings = settings_of(module, preset, changes)
     module.validate(settings)
     _fit_for(study, module.METHOD)
+    choose_precision(settings.loop.precision, find_device(settings.loop.device))
     return module, settings
 
 
