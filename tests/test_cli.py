@@ -225,6 +225,18 @@ def test_a_run_of_another_version_is_refused(tiny, study, tmp_path):
     refused("report", other, says="damaged")
 
 
+def test_a_run_trained_in_fp16_segments_on_a_cpu(tiny, study, tmp_path):
+    import shutil
+
+    other = tmp_path / "other"
+    shutil.copytree(tiny, other)
+    record = json.loads((other / "run.json").read_text())
+    record["settings"]["loop"]["precision"] = "fp16"
+    (other / "run.json").write_text(json.dumps(record))
+    run("segment", other, study / "test/images/test_01.nii.gz", "--output", tmp_path / "maps", "--device", "cpu")
+    assert (tmp_path / "maps/test_01.nii.gz").exists()
+
+
 def test_damaged_weights_are_refused(tiny, study, tmp_path):
     import shutil
 

@@ -217,6 +217,13 @@ def _says_side(name: str) -> bool:
     return any(word in name.lower() for word in ("left", "right"))
 
 
+def _computable(run: Run, device: str) -> Run:
+    """``run``, on a CPU in a type that it computes in: a GPU may have trained the networks in fp16."""
+    if device != "cpu" or run.settings.loop.precision != "fp16":
+        return run
+    return replace(run, settings=replace(run.settings, loop=replace(run.settings.loop, precision="auto")))
+
+
 class Worker:
     """The networks of a run, loaded once, and the atlas on the working grid."""
 
@@ -224,8 +231,10 @@ class Worker:
         from soloatlas.devices import choose_device
         from soloatlas.training import Session
 
-        self.run, self.wishes = run, wishes
-        self.session: Session = Session(run.folder, run.record["seed"], choose_device(device), run.settings.loop)
+        chosen = choose_device(device)
+        self.run = run = _computable(run, chosen.type)
+        self.wishes = wishes
+        self.session: Session = Session(run.folder, run.record["seed"], chosen, run.settings.loop)
 
         def load(name: str) -> dict[str, Tensor]:
             return load_weights(run.folder, name)
