@@ -207,6 +207,29 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     assert not (out / "run.json").exists() or json.loads((out / "run.json").read_text())["state"] == "training"
 
 
+def test_files_of_others_are_never_overwritten(tiny, study, tmp_path):
+    import shutil
+
+    theirs = tmp_path / "theirs"
+    shutil.copytree(study / "test/labels", theirs / "labels")
+    (theirs / "run.json").write_text("{}")
+    before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+    images, labels = study / "test/images", theirs / "labels"
+    refused("segment", tiny, images, "--output", labels, says="test_01.nii.gz, which is not of this run")
+    refused("synthesise", tiny, "--output", labels, says="holds other files (test_01.nii.gz")
+    refused("train", study, "--output", labels, says="holds other files (test_01.nii.gz")
+    refused("evaluate", labels, labels, "--output", theirs, says="is a run")
+    assert before == {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+
+
+def test_a_killed_segmenting_may_be_given_again(tiny, study, tmp_path):
+    run("segment", tiny, study / "test/images/test_01.nii.gz", "--output", tmp_path / "maps")
+    listed = json.loads((tmp_path / "maps/segment.json").read_text())
+    (tmp_path / "maps/segment.json").write_text(json.dumps({**listed, "cases": []}))  # as before its first map
+    run("segment", tiny, study / "test/images/test_01.nii.gz", "--output", tmp_path / "maps")
+    assert json.loads((tmp_path / "maps/segment.json").read_text())["cases"][0]["case"] == "test_01"
+
+
 def test_an_empty_pool_is_refused(study, tmp_path):
     (tmp_path / "empty").mkdir()
     atlas = ["--atlas", study / "atlas/image.nii.gz", "--atlas-labels", study / "atlas/labels.nii.gz"]

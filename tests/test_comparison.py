@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from soloatlas.comparison import Request, _study_for, changes_for, compare_methods
+from soloatlas.comparison import Request, _reference, _study_for, changes_for, compare_methods
 from soloatlas.data.demo import simulate_cohort
 from soloatlas.data.study import with_pool_labels, with_test
 from soloatlas.errors import InputError
@@ -34,6 +34,13 @@ def test_wilcoxon_and_holm():
     assert found["far"] == pytest.approx((p["far"], 3 * p["far"]))
     assert found["near"] == pytest.approx((p["near"], min(1, 2 * p["near"])))
     assert found["same"] == (1.0, 1.0)
+
+
+def test_a_reference_that_takes_no_part_is_refused_and_the_first_stands_in(study, tmp_path):
+    with pytest.raises(InputError, match="--reference syn: not among"):
+        compare_methods(study, ["rigid", "affine"], tmp_path, Request(reference="syn"))
+    assert _reference(["rigid", "affine"], "") == "rigid"
+    assert _reference(["rigid", "os-medseg"], "") == "os-medseg"
 
 
 def test_a_comparison_is_run_recorded_and_not_run_again(study, tmp_path):

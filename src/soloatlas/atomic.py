@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.errors import RunError
+from soloatlas.errors import InputError, RunError
 
 if TYPE_CHECKING:
     import numpy as np
@@ -59,6 +59,20 @@ def require_writable(folder: str | Path) -> None:
         for path in missing:
             with contextlib.suppress(OSError):
                 path.rmdir()
+
+
+def require_own(folder: str | Path, marker: str) -> None:
+    """See that ``folder`` holds nothing, or the file ``marker`` that this program leaves in a folder of its own.
+
+    Raises:
+        InputError: it holds files of others, which might be overwritten.
+    """
+    folder = Path(folder)
+    if not folder.is_dir() or (folder / marker).exists():
+        return
+    found = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
+    if found:
+        raise InputError(f"--output {folder}: holds other files ({', '.join(found[:3])}); choose a new or empty folder")
 
 
 def _make_folder(folder: Path) -> None:

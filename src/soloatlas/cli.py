@@ -50,7 +50,8 @@ def main() -> NoReturn:
         click.echo(f"soloatlas: {error}", err=True)
         code = 2
     except (click.Abort, KeyboardInterrupt):
-        click.echo("soloatlas: stopped; nothing half-written. Training goes on with --resume", err=True)
+        again = "goes on with --resume" if sys.argv[1:2] == ["train"] else "may be given again"
+        click.echo(f"soloatlas: stopped; nothing half-written; the command {again}", err=True)
         code = 1
     except RunError as error:
         click.echo(f"soloatlas: {error}", err=True)
@@ -218,7 +219,7 @@ def check(study: Study, as_json: bool, progress: Any) -> None:
     else:
         for f in findings:
             click.echo(f"{f.level}: {f.where}: {f.problem}; {f.consequence}")
-        click.echo(f"{len(findings)} findings" if findings else "no problem found")
+        click.echo(f"{len(findings)} finding{'s' * (len(findings) > 1)}" if findings else "no problem found")
     if any(f.level == "error" for f in findings):
         raise click.exceptions.Exit(2)
 
@@ -275,7 +276,7 @@ def methods(as_json: bool) -> None:
 @click.argument("run", type=FOLDER)
 @click.option("--evaluation", type=FOLDER, multiple=True, help="An evaluate --output to show (repeatable).")
 def report(run: Path, evaluation: tuple[Path, ...]) -> None:
-    """Write a RUN's report.html anew, with any evaluations of its segmentations."""
+    """Write a RUN's report.html anew, with these evaluations of its segmentations, or else those of the last page."""
     from soloatlas import pipeline
 
     click.echo(f"report: {pipeline.write_report(run, evaluation)}")

@@ -28,7 +28,7 @@ from soloatlas.errors import InputError
 @click.option("--minutes", type=float, default=0.0, help="Training time of each method at most.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
 @click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
-@click.option("--reference", default="os-medseg", show_default=True, help="The method that others are tested against.")
+@click.option("--reference", help="The method that others are tested against.  [default: os-medseg, or the first]")
 @click.option("--labels", callback=integers, metavar="1,3,4,7", help="Label values to score (default: all).")
 @click.option(
     "--not-contoured-if-absent",
@@ -49,7 +49,7 @@ def compare(
     minutes: float,
     preset: str,
     seeds: tuple[int, ...],
-    reference: str,
+    reference: str | None,
     labels: tuple[int, ...] | None,
     not_contoured_if_absent: tuple[int, ...] | None,
     changes: tuple[str, ...],
@@ -66,7 +66,7 @@ def compare(
     given = with_pool_labels(given, pool_labels) if pool_labels else given
     names = None if methods == "all" else [name.strip() for name in methods.split(",")]
     scoring = Scoring(labels, not_contoured_if_absent or ())
-    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference, scoring, atlases)
+    request = Request(preset, tuple(changes), tuple(seeds), minutes, reference or "", scoring, atlases)
     table = compare_methods(given, names, output, request, progress)
     click.echo(f"{table}\n\npage: {output / 'compare.html'}")
 

@@ -43,7 +43,7 @@ class Request:
         preset: of its settings; ``changes`` to them, where a method has the setting.
         seeds: each method is trained with each.
         minutes: of training at most; 0: as long as the steps take.
-        reference: the method that others are tested against.
+        reference: the method that others are tested against; empty: os-medseg where it takes part, else the first.
         scoring: of the study's test scans.
         atlases: labelled scans that a multi-atlas method gets: the atlas, and others from the labelled pool.
     """
@@ -52,7 +52,7 @@ class Request:
     changes: tuple[str, ...] = ()
     seeds: tuple[int, ...] = (0,)
     minutes: float = 0.0
-    reference: str = "os-medseg"
+    reference: str = ""
     scoring: Scoring = EVERY_LABEL
     atlases: int = 5
 
@@ -84,9 +84,10 @@ def compare_methods(
     if not study.test_labels:
         raise InputError("compare: needs labelled test scans; give --test and --test-labels")
     names = _chosen(study, methods)
+    reference = _reference(names, request.reference)
     require_applicable([load_method(name).preset(request.preset) for name in names], request.changes)
     rows = [_row(study, name, output, request, progress) for name in names]
-    rows = _tested(rows, request.reference)
+    rows = _tested(rows, reference)
     record = {
         "study": study.name,
         "scans": len(study.test_images),
@@ -95,7 +96,7 @@ def compare_methods(
         "minutes": request.minutes,
         "seeds": list(request.seeds),
         "changes": list(request.changes),
-        "reference": request.reference,
+        "reference": reference,
         "rows": rows,
         "command": command_line(),
         "machine": machine(),
@@ -116,6 +117,13 @@ def _chosen(study: Study, methods: Sequence[str] | None) -> list[str]:
         if lacking:
             raise InputError(f"compare: {name} {lacking}")
     return list(methods)
+
+
+def _reference(names: Sequence[str], asked: str) -> str:
+    """The method that the others are tested against."""
+    if asked and asked not in names:
+        raise InputError(f"--reference {asked}: not among the methods to compare ({', '.join(names)})")
+    return asked or ("os-medseg" if "os-medseg" in names else names[0])
 
 
 def _lacking(study: Study, method: Method) -> str:

@@ -137,7 +137,7 @@ def refuse_bad_study(study: Study) -> list[Finding]:
 
 def segment(
     run: str | Path,
-    inputs: Iterable[str | Path],
+    inputs: str | Path | Iterable[str | Path],
     output: str | Path,
     stage: str = "",
     save_fields: bool = False,
@@ -156,7 +156,8 @@ def segment(
     from soloatlas.segmentation import Wishes, segment_scans
 
     wishes = Wishes(stage, save_fields, save_probabilities, flip, largest_component, refine)
-    return segment_scans(open_run(run), [Path(p) for p in inputs], Path(output), wishes, device, progress)
+    given = [inputs] if isinstance(inputs, (str, Path)) else inputs
+    return segment_scans(open_run(run), [Path(p) for p in given], Path(output), wishes, device, progress)
 
 
 def synthesise(run: str | Path, output: str | Path, device: str = "auto", progress: Progress | None = None) -> Path:

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from types import ModuleType
@@ -16,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soloatlas.atomic import replacing, require_writable, write_json
+from soloatlas.atomic import require_own, require_writable, write_json
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -30,6 +28,7 @@ from soloatlas.errors import InputError, RunError
 from soloatlas.prepare import Prepared, place, prepare_ahead, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
+from soloatlas.segmented import segmented_before, write_lists
 from soloatlas.transfer import Case, transfer_group, transfer_scans, write_case
 
 if TYPE_CHECKING:
@@ -83,8 +82,9 @@ def segment_scans(
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
-    before = _segmented_before(run, wishes, output)
+    before = segmented_before(run, wishes, scans, output)
     require_writable(output)
+    write_lists(run, wishes, output, before, found, scans)
     try:
         if hasattr(run.method, "transfer"):
             transfer_scans(run, scans, output, wishes, progress, found.append)
@@ -94,47 +94,10 @@ def segment_scans(
             _with_networks(run, scans, output, wishes, device, progress, found.append)
     except BaseException:  # what was written before an unreadable scan is in the lists, too
         with contextlib.suppress(RunError):  # a full disk: the first error tells
-            _write_lists(run, wishes, output, before, found)
+            write_lists(run, wishes, output, before, found, scans)
         raise
-    _write_lists(run, wishes, output, before, found)
+    write_lists(run, wishes, output, before, found, scans)
     return output
-
-
-def _write_lists(run: Run, wishes: Wishes, output: Path, before: Sequence[Case], found: Sequence[Case]) -> None:
-    """Write volumes.csv and segment.json: what was there before and not made anew, then what was found, by name."""
-    if not found:
-        return
-    made = {case["case"] for case, _ in found}
-    kept = [(case, volumes) for case, volumes in before if case["case"] not in made]
-    every = [*kept, *sorted(found, key=lambda one: str(one[0]["case"]))]
-    rows = [[case["case"], *row] for case, volumes in every for row in volumes]
-    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
-        csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
-    cases = [case for case, _ in every]
-    record = {"run": str(run.folder.resolve()), **asdict(wishes), "cases": cases, "versions": versions()}
-    write_json(output / "segment.json", record)
-
-
-def _segmented_before(run: Run, wishes: Wishes, output: Path) -> list[Case]:
-    """Scans that this run has segmented in the same way into this folder, as far as their maps are still there."""
-    if not (output / "segment.json").exists():
-        return []
-    try:
-        record = json.loads((output / "segment.json").read_text(encoding="utf-8"))
-        with (output / "volumes.csv").open(newline="") as file:
-            rows = list(csv.reader(file))[1:]
-    except (OSError, ValueError) as error:
-        raise InputError(f"--output {output}: its lists are damaged ({error}); choose another folder") from error
-    if record["run"] != str(run.folder.resolve()):
-        raise InputError(f"--output {output}: holds segmentations by {record['run']}; choose another folder")
-    other = [name for name, value in asdict(wishes).items() if record.get(name) != value]
-    if other:
-        raise InputError(
-            f"--output {output}: holds segmentations with {other[0]} {record.get(other[0])}, not "
-            f"{getattr(wishes, other[0])}; choose another folder"
-        )
-    kept = [case for case in record["cases"] if (output / case["output"]).exists()]
-    return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
 
 
 def _with_networks(
@@ -338,10 +301,11 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     """Write the labelled pairs of a run (Eq. 1) on the working grid.
 
     ``images/<scan>.nii.gz`` (the warped atlas), ``labels/``, ``scans/`` (the prepared scan each imitates),
-    ``fields/`` and ``labels.json``.
+    ``fields/``, ``labels.json``, ``grid.json``, and ``synthesise.json``, which says whose they are.
 
     Raises:
-        InputError: a scan of the pool has moved or changed since training, or the method does not register.
+        InputError: a scan of the pool has moved or changed since training, the method does not register, or the
+            folder holds files of others.
     """
     from soloatlas.fields import warp, warp_labels
 
@@ -349,6 +313,8 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
         raise InputError(f"{run.folder}: {run.record['method']} synthesises nothing")
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
     require_writable(output)
+    require_own(output, "synthesise.json")
+    write_json(output / "synthesise.json", {"run": str(run.folder.resolve()), "versions": versions()})
     worker = Worker(run, Wishes(stage="register"), device)
     assert worker.register is not None
     for done, (path, (_, prepared)) in enumerate(zip(paths, worker.prepared(paths), strict=True)):

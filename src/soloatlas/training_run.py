@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import replacing
+from soloatlas.atomic import replacing, require_own
 from soloatlas.data.files import file_sha256, read_labels, read_volume
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
@@ -76,7 +76,7 @@ class TrainingRun:
         """Read what the folder holds; nothing is written yet.
 
         Raises:
-            InputError: the folder holds a run and ``resume`` is off, or holds one of another request.
+            InputError: the folder holds a run and ``resume`` is off, one of another request, or other files.
         """
         record = _new_record(study, method, preset, settings, seed)
         if (folder / "run.json").exists():
@@ -91,6 +91,7 @@ class TrainingRun:
                     "--resume, or choose another --output"
                 )
             record = old
+        require_own(folder, "run.json")
         return cls(study, folder, method, settings, record)
 
     def start(self, findings: Sequence[Finding]) -> None:

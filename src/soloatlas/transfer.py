@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ import numpy as np
 
 from soloatlas.classical import Transferred
 from soloatlas.data.files import file_sha256, read_volume, scan_name, write_displacements, write_volume, written_name
+from soloatlas.data.labels import looks_drawn
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError
 from soloatlas.prepare import Prepared, finite, labels_to_native, prepare_labels, prepare_scan
@@ -21,6 +23,8 @@ if TYPE_CHECKING:
     from soloatlas.runs import Run
     from soloatlas.segmentation import Wishes
     from soloatlas.training import Progress
+
+log = logging.getLogger("soloatlas")
 
 Case = tuple[dict[str, Any], list[list[Any]]]  # a scan's entry of segment.json and its rows of volumes.csv
 
@@ -75,6 +79,8 @@ def write_case(run: Run, path: Path, scan: Volume, classes: np.ndarray, output: 
         classes: class map on its own grid.
         output: folder of the segmentations.
     """
+    if looks_drawn(scan.array):
+        log.warning("%s: looks like a label map, not like a scan; segmented all the same", path)
     if wishes.largest_component:
         from soloatlas.inference import largest_components
 

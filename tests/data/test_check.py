@@ -149,6 +149,19 @@ def test_every_atlas_of_several_is_checked(study: Study, tmp_path: Path) -> None
     assert "empty" in check_study(spoilt)[0].problem
 
 
+def test_a_scan_given_as_labels_and_labels_given_as_a_scan(study: Study) -> None:
+    swapped = dataclasses.replace(study, atlas=study.atlas_labels, atlas_labels=study.atlas)
+    put(study.atlas, np.rint(image(0)))
+    findings = [f for f in check_study(swapped) if f.where in (str(study.atlas), str(study.atlas_labels))]
+    assert "a scan, not a label map" in findings[0].problem
+    assert findings[0].level == "error"
+    assert any("looks like a label map" in f.problem and f.level == "warning" for f in findings)
+    # Many structures, each in one piece, are a label map.
+    x, y, z = np.indices(SHAPE)
+    put(study.atlas_labels, (1 + x // 4 + 3 * (y // 5) + 9 * (z // 4)).astype(np.uint8))
+    assert not [f for f in check_study(study) if "not a label map" in f.problem]
+
+
 def test_labels_without_any_structure(study: Study) -> None:
     put(study.atlas_labels, np.zeros(SHAPE, dtype=np.uint8))
     findings = check_study(dataclasses.replace(study, test_images=(), test_labels=()))

@@ -23,7 +23,7 @@ from soloatlas.data.compare import (
     unlike,
 )
 from soloatlas.data.files import read_labels, read_volume
-from soloatlas.data.labels import LabelTable, Names, label_table, read_label_names
+from soloatlas.data.labels import LabelTable, Names, evenness, label_table, looks_drawn, read_label_names
 from soloatlas.data.study import Study
 from soloatlas.data.volume import Grid, Volume
 from soloatlas.errors import InputError
@@ -31,6 +31,7 @@ from soloatlas.errors import InputError
 Level = Literal["error", "warning", "note"]
 
 _REFUSED = "training refuses until it is repaired or removed"
+_MANY, _SPECKLED = 20, 0.3  # more values than this, fewer equal neighbours: no label map (`labels.evenness`)
 _ISLAND = 0.1  # a piece smaller than this share of the label's largest piece is an island
 
 
@@ -96,7 +97,11 @@ def _check_scan(role: Role, path: Path) -> tuple[list[Finding], ScanFacts | None
     low = float(scan.array.min())
     if low == float(scan.array.max()):
         return [Finding("error", str(path), f"empty: every voxel is {low:g}", _REFUSED)], None
-    return _check_header(scan), scan_facts(role, path, scan)
+    findings = _check_header(scan)
+    if looks_drawn(scan.array):
+        problem = "looks like a label map: whole numbers, the same over large parts"
+        findings.append(Finding("warning", str(path), problem, "taken as a scan; remove it if it is none"))
+    return findings, scan_facts(role, path, scan)
 
 
 def _refusal(path: Path, error: InputError) -> Finding:
@@ -171,6 +176,10 @@ def _labels_on(path: Path, image: Grid | None) -> tuple[Volume | None, list[Find
 def _check_atlas_labels(path: Path, labels: Volume, table: LabelTable, names: Names | None) -> Iterator[Finding]:
     """Findings on the values, the pieces and the border of an atlas's labels."""
     where = str(path)
+    if table.classes > _MANY and evenness(labels.array) < _SPECKLED:
+        problem = f"{table.classes - 1} values that change from voxel to voxel: a scan, not a label map"
+        yield Finding("error", where, problem, "training refuses: are the scan and its labels swapped?")
+        return
     if table.classes == 1:
         yield Finding("error", where, "holds no label, only background", _REFUSED)
     if names is not None:

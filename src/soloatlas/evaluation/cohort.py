@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import csv
 import io
+import logging
 import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from soloatlas import atomic
 from soloatlas.data.files import list_scans, read_labels, scan_name
@@ -27,6 +30,8 @@ from soloatlas.evaluation.scores import (
     values_present,
 )
 from soloatlas.evaluation.statistics import summarise
+
+log = logging.getLogger("soloatlas")
 
 Scores = dict[int, dict[str, Any]]
 COLUMNS = ("case", "label", "name", *METRICS, "volume_truth_ml", "volume_prediction_ml", "status")
@@ -65,8 +70,8 @@ def evaluate(
         ``case_means``, ``counts``, and the rule in words. What was not scored is ``None``.
 
     Raises:
-        InputError: a missing prediction, different grids, an unreadable file, a wrong label or tolerance, or
-            sides to unite that no name tells apart.
+        InputError: a missing prediction, different grids, an unreadable file, a wrong label or tolerance, sides
+            to unite that no name tells apart, or an ``output`` that is a run.
         RunError: the tables cannot be written, or a worker process was killed.
     """
     _check_request(labels, not_contoured_if_absent, tolerance_mm)
@@ -78,7 +83,9 @@ def evaluate(
     given = Path(truth) if isinstance(truth, str) else truth
     pairs, unused = match_files(Path(predictions), given)
     if output is not None:
-        atomic.require_writable(output)
+        _require_free(Path(output))
+    if isinstance(given, Path) and (given / "segment.json").exists():
+        log.warning("%s: the true labels are segmentations by soloatlas; are the two folders swapped?", given)
     score = partial(
         _score_pair,
         labels=labels,
@@ -105,6 +112,13 @@ def evaluate(
         atomic.write_text(Path(output) / "metrics.csv", _csv(cases, described))
         atomic.write_json(Path(output) / "metrics.json", content)
     return content
+
+
+def _require_free(output: Path) -> None:
+    """Refuse a folder that cannot be written, or whose own metrics.csv would be lost."""
+    if (output / "run.json").exists():
+        raise InputError(f"--output {output}: is a run, whose metrics.csv tells of its training; choose another folder")
+    atomic.require_writable(output)
 
 
 def kept_scores(content: dict[str, Any]) -> dict[str, Any]:
@@ -162,7 +176,11 @@ def _listed(values: Collection[int] | None) -> str:
 def _check_request(labels: Collection[int] | None, undrawn: Collection[int], tolerance_mm: float) -> None:
     if labels is not None and not labels:
         raise InputError("labels: the list is empty; name at least one label value, or leave it out to score all")
-    wrong = sorted(value for value in (*(labels or ()), *undrawn) if value <= 0)
+    given = [*(labels or ()), *undrawn]
+    strange = [value for value in given if not isinstance(value, (int, np.integer))]
+    if strange:
+        raise InputError(f"labels: {strange[0]!r} is not a whole number; give label values such as [1, 3, 4]")
+    wrong = sorted(value for value in given if value <= 0)
     if wrong:
         raise InputError(f"label {wrong[0]} cannot be scored: label values are positive and 0 is the background")
     if not 0 <= tolerance_mm < float("inf"):

@@ -44,7 +44,9 @@ class MetricsLog:
         Raises:
             RunError: a term is not finite.
         """
-        means = {name: float(value) / self.counts[name] for name, value in self.sums.items()}
+        # In one order, whichever batch came first; the total is the last.
+        order = sorted(self.sums, key=lambda name: (name == "total", name))
+        means = {name: float(self.sums[name]) / self.counts[name] for name in order}
         wrong = [name for name, value in means.items() if not math.isfinite(value)]
         if wrong:
             raise RunError(

@@ -1,0 +1,92 @@
+"""The lists of a folder of segmentations, volumes.csv and segment.json: what a run has written there."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from soloatlas.atomic import replacing, write_json
+from soloatlas.data.files import written_name
+from soloatlas.errors import InputError
+from soloatlas.runs import Run, versions
+from soloatlas.transfer import Case
+
+if TYPE_CHECKING:
+    from soloatlas.segmentation import Wishes
+
+
+def write_lists(
+    run: Run, wishes: Wishes, output: Path, before: Sequence[Case], found: Sequence[Case], scans: Sequence[Path]
+) -> None:
+    """Write volumes.csv and segment.json: what was there before and not made anew, then what was found, by name.
+
+    Written before the first map, too: segment.json names the files of ``scans``, so that a call that was killed
+    may be given again, and a map that somebody else put there is known as theirs.
+    """
+    made = {case["case"] for case, _ in found}
+    kept = [(case, volumes) for case, volumes in before if case["case"] not in made]
+    every = [*kept, *sorted(found, key=lambda one: str(one[0]["case"]))]
+    rows = [[case["case"], *row] for case, volumes in every for row in volumes]
+    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
+        csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
+    files = _ours(_read(output)) | {written_name(path) for path in scans}
+    record = {"run": str(run.folder.resolve()), **asdict(wishes), "files": sorted(files)}
+    write_json(output / "segment.json", {**record, "cases": [case for case, _ in every], "versions": versions()})
+
+
+def segmented_before(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> list[Case]:
+    """Scans that this run has segmented in the same way into this folder, as far as their maps are still there.
+
+    Raises:
+        InputError: the folder holds segmentations by another run or with other wishes, or files of others that
+            the segmentations of ``scans`` would overwrite.
+    """
+    record = _read(output)
+    names = {written_name(path) for path in scans} - _ours(record)
+    foreign = sorted(name for name in names if (output / name).exists())
+    if foreign:
+        raise InputError(f"--output {output}: holds {foreign[0]}, which is not of this run; choose another folder")
+    if not record:
+        return []
+    if record["run"] != str(run.folder.resolve()):
+        raise InputError(f"--output {output}: holds segmentations by {record['run']}; choose another folder")
+    other = [name for name, value in asdict(wishes).items() if record.get(name) != value]
+    if other:
+        raise InputError(
+            f"--output {output}: holds segmentations with {other[0]} {record.get(other[0])}, not "
+            f"{getattr(wishes, other[0])}; choose another folder"
+        )
+    rows = _volumes(output)
+    kept = [case for case in record["cases"] if (output / case["output"]).exists()]
+    return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
+
+
+def _read(output: Path) -> dict[str, Any]:
+    """segment.json of the folder; empty where there is none."""
+    try:
+        record: dict[str, Any] = json.loads((output / "segment.json").read_text(encoding="utf-8"))
+        return record
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError) as error:
+        raise _damaged(output, error) from error
+
+
+def _volumes(output: Path) -> list[list[str]]:
+    try:
+        with (output / "volumes.csv").open(newline="") as file:
+            return list(csv.reader(file))[1:]
+    except (OSError, ValueError) as error:
+        raise _damaged(output, error) from error
+
+
+def _damaged(output: Path, error: Exception) -> InputError:
+    return InputError(f"--output {output}: its lists are damaged ({error}); choose another folder")
+
+
+def _ours(record: dict[str, Any]) -> set[str]:
+    return {*record.get("files", []), *(case["output"] for case in record.get("cases", []))}
