@@ -223,11 +223,16 @@ def test_files_of_others_are_never_overwritten(tiny, study, tmp_path):
 
 
 def test_a_killed_segmenting_may_be_given_again(tiny, study, tmp_path):
-    run("segment", tiny, study / "test/images/test_01.nii.gz", "--output", tmp_path / "maps")
+    from soloatlas.segmented import all_segmented
+
+    scans = [study / "test/images/test_01.nii.gz"]
+    run("segment", tiny, *scans, "--output", tmp_path / "maps")
+    assert all_segmented(scans, tmp_path / "maps")
     listed = json.loads((tmp_path / "maps/segment.json").read_text())
     (tmp_path / "maps/segment.json").write_text(json.dumps({**listed, "cases": []}))  # as before its first map
-    run("segment", tiny, study / "test/images/test_01.nii.gz", "--output", tmp_path / "maps")
-    assert json.loads((tmp_path / "maps/segment.json").read_text())["cases"][0]["case"] == "test_01"
+    assert not all_segmented(scans, tmp_path / "maps")
+    run("segment", tiny, *scans, "--output", tmp_path / "maps")
+    assert all_segmented(scans, tmp_path / "maps")
 
 
 def test_an_empty_pool_is_refused(study, tmp_path):

@@ -65,6 +65,12 @@ def segmented_before(run: Run, wishes: Wishes, scans: Sequence[Path], output: Pa
     return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
 
 
+def all_segmented(scans: Sequence[Path], output: Path) -> bool:
+    """Whether the lists of ``output`` have every one of ``scans``."""
+    done = {case["output"] for case in _read(output).get("cases", [])}
+    return done >= {written_name(path) for path in scans}
+
+
 def _read(output: Path) -> dict[str, Any]:
     """segment.json of the folder; empty where there is none."""
     try:

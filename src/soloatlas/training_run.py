@@ -91,7 +91,8 @@ class TrainingRun:
                     "--resume, or choose another --output"
                 )
             record = old
-        require_own(folder, "run.json")
+        if not (resume and (folder / "checkpoints").is_dir()):  # another run's registration may be there to begin with
+            require_own(folder, "run.json")
         return cls(study, folder, method, settings, record)
 
     def start(self, findings: Sequence[Finding]) -> None:

@@ -153,13 +153,13 @@ def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
 def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
     """Train (or find the finished run of the same settings), segment and score the study's test scans."""
     from soloatlas import pipeline
+    from soloatlas.segmented import all_segmented
 
     c, study, folder = task.conditions, task.conditions.study, task.folder()
-    begun = (folder / "run.json").exists()
-    if not begun:
+    if not (folder / "run.json").exists():
         share_registration(folder, task.settings(), [path.name for path in study.unlabelled], task.seed)
-    pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=begun, progress=progress)
-    if not (task.segmentations() / "segment.json").exists():
+    pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=True, progress=progress)
+    if not all_segmented(study.test_images, task.segmentations()):
         pipeline.segment(folder, study.test_images, task.segmentations(), task.stage, progress=progress)
     scores = score_study(task.segmentations(), study, c.scoring, task.scores())
     return {**_summary(scores, read_record(folder), task.seed), **_how_it_went(folder)}
