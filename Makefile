@@ -18,9 +18,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 demo: install
 	$(BIN)/soloatlas demo
 
-# A file's tests stay in one process: they share what they trained. Every process may take 3 GB.
 test: install lint
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist loadfile
+	$(BIN)/python -m pytest
 
 lint: install
 	$(BIN)/ruff format --check .

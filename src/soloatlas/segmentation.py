@@ -28,7 +28,7 @@ from soloatlas.errors import InputError, RunError
 from soloatlas.prepare import Prepared, place, prepare_ahead, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
-from soloatlas.segmented import segmented_before, write_lists
+from soloatlas.segmented import remove_lists, segmented_before, write_lists
 from soloatlas.transfer import Case, transfer_group, transfer_scans, write_case
 
 if TYPE_CHECKING:
@@ -82,8 +82,9 @@ def segment_scans(
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
-    before = segmented_before(run, wishes, scans, output)
     require_writable(output)
+    before = segmented_before(run, wishes, scans, output)
+    fresh = not (output / "segment.json").exists()
     write_lists(run, wishes, output, before, found, scans)
     try:
         if hasattr(run.method, "transfer"):
@@ -94,7 +95,10 @@ def segment_scans(
             _with_networks(run, scans, output, wishes, device, progress, found.append)
     except BaseException:  # what was written before an unreadable scan is in the lists, too
         with contextlib.suppress(RunError):  # a full disk: the first error tells
-            write_lists(run, wishes, output, before, found, scans)
+            if found or not fresh:
+                write_lists(run, wishes, output, before, found, scans)
+            else:
+                remove_lists(output)
         raise
     write_lists(run, wishes, output, before, found, scans)
     return output

@@ -38,6 +38,12 @@ def write_lists(
     write_json(output / "segment.json", {**record, "cases": [case for case, _ in every], "versions": versions()})
 
 
+def remove_lists(output: Path) -> None:
+    """Take away the lists of a folder where nothing was segmented."""
+    for name in ("volumes.csv", "segment.json"):
+        (output / name).unlink(missing_ok=True)
+
+
 def segmented_before(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> list[Case]:
     """Scans that this run has segmented in the same way into this folder, as far as their maps are still there.
 
