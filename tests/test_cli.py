@@ -219,6 +219,9 @@ def test_files_of_others_are_never_overwritten(tiny, study, tmp_path):
     refused("synthesise", tiny, "--output", labels, says="holds other files (test_01.nii.gz")
     refused("train", study, "--output", labels, says="holds other files (test_01.nii.gz")
     refused("evaluate", labels, labels, "--output", theirs, says="is a run")
+    (tmp_path / "pairs").mkdir()
+    (tmp_path / "pairs/synthesise.json").write_text('{"run": "/other"}')
+    refused("synthesise", tiny, "--output", tmp_path / "pairs", says="holds pairs of /other")
     assert before == {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
 
 

@@ -92,6 +92,7 @@ MEANING = {
     "cycle.difference": "lambda_2, weight of the labels' difference, Eq. 10",
     "cycle.average": "how Eq. 9 combines classes: mean of their losses, or pooled within the fraction",
     "cycle.background": "count the background as a class in Eqs. 9 and 10",
+    "cycle.pull": "share of the cycle's gradient that reaches the forward generator; the backward one has all",
     "cycle.warm_up": "share of the steps in which the backward generator learns and does not pull the forward one",
     "appearance.similarity": "weight of the squared difference on the scan's grid",
     "appearance.smoothness": "weight of the smoothness of the change",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -309,7 +310,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
 
     Raises:
         InputError: a scan of the pool has moved or changed since training, the method does not register, or the
-            folder holds files of others.
+            folder holds pairs of another run or files of others.
     """
     from soloatlas.fields import warp, warp_labels
 
@@ -317,8 +318,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
         raise InputError(f"{run.folder}: {run.record['method']} synthesises nothing")
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
     require_writable(output)
-    require_own(output, "synthesise.json")
-    write_json(output / "synthesise.json", {"run": str(run.folder.resolve()), "versions": versions()})
+    _claim(output, run)
     worker = Worker(run, Wishes(stage="register"), device)
     assert worker.register is not None
     for done, (path, (_, prepared)) in enumerate(zip(paths, worker.prepared(paths), strict=True)):
@@ -335,6 +335,16 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     write_json(output / "labels.json", run.table.to_json())
     write_json(output / "grid.json", grid_to_json(run.working))
     return output
+
+
+def _claim(output: Path, run: Run) -> None:
+    """Mark a folder as that of this run's pairs."""
+    require_own(output, "synthesise.json")
+    owner, marker = str(run.folder.resolve()), output / "synthesise.json"
+    before = json.loads(marker.read_text(encoding="utf-8"))["run"] if marker.exists() else owner
+    if before != owner:
+        raise InputError(f"--output {output}: holds pairs of {before}; choose another folder")
+    write_json(marker, {"run": owner, "versions": versions()})
 
 
 def _unchanged(entry: dict[str, str]) -> Path:

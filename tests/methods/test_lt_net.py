@@ -74,10 +74,25 @@ def test_the_way_back_reaches_both_generators(material, settings, session):
 def test_before_it_is_pulled_the_forward_generator_learns_from_its_own_terms_alone(material, settings, session):
     _, networks, _ = turns(material, settings, session)
     boxes = class_boxes(material.classes, material.class_count)
-    terms = next(lt_net.play(material, [0], boxes, networks, None, settings, pulled=False))
+    terms = next(lt_net.play(material, [0], boxes, networks, None, settings, pull=0.0))
     (terms["transformation"] + terms["anatomy cycle"] + terms["image cycle"]).backward()
     assert all(p.grad is None or not p.grad.any() for p in networks["registration"].parameters())
     assert any(p.grad is not None and p.grad.any() for p in networks["backward"].parameters())
+
+
+def test_a_pull_scales_what_the_way_back_teaches_the_forward_generator_alone(material, settings, session):
+    _, networks, _ = turns(material, settings, session)
+    boxes = class_boxes(material.classes, material.class_count)
+    learnt = []
+    for pull in (1.0, 0.01):
+        for network in networks.values():
+            network.zero_grad()
+        terms = next(lt_net.play(material, [0], boxes, networks, None, settings, pull))
+        (terms["transformation"] + terms["anatomy cycle"] + terms["image cycle"]).backward()
+        learnt.append({k: torch.cat([p.grad.ravel() for p in n.parameters()]) for k, n in networks.items()})
+    assert learnt[0]["registration"].norm() > 0
+    torch.testing.assert_close(learnt[1]["registration"], 0.01 * learnt[0]["registration"], rtol=1e-3, atol=1e-10)
+    torch.testing.assert_close(learnt[1]["backward"], learnt[0]["backward"])
 
 
 def test_training_makes_the_fields_inverse_of_each_other(material, settings, session):
@@ -173,6 +188,7 @@ def test_noise_hides_grain_from_the_discriminator_and_is_the_same_in_a_resumed_r
         ("adversary.channels=[8]", "four widths"),
         ("registration.channels=[8]", "four widths"),
         ("cycle.warm_up=2", "share of the steps"),
+        ("cycle.pull=1.5", "share of the gradient"),
         ("adversary.noise=-0.1", "0 or more"),
         ("registration.batch=0", "at least 1"),
     ],

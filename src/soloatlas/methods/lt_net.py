@@ -62,6 +62,9 @@ class Cycle:
     average: Literal["class", "pooled"] = "class"  # how Eq. 9 combines classes; not in the paper
     background: bool = False  # whether background is a class in Eqs. 9 and 10
     warm_up: float = 0.0  # share of the steps in which the way back learns and the forward generator is not pulled
+    # How much of these terms' gradient reaches the forward generator. Small weights starve the way back, which has no
+    # other terms than these and its smoothness; a small pull leaves it the printed ones.
+    pull: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -124,6 +127,8 @@ def validate(settings: Settings) -> None:
         raise InputError("adversary.channels takes four widths")
     if not 0 <= settings.cycle.warm_up <= 1:
         raise InputError(f"cycle.warm_up={settings.cycle.warm_up}: a share of the steps, 0 to 1")
+    if not 0 <= settings.cycle.pull <= 1:
+        raise InputError(f"cycle.pull={settings.cycle.pull:g}: a share of the gradient, 0 to 1")
     if settings.adversary.noise < 0:
         raise InputError(f"adversary.noise={settings.adversary.noise:g}: a standard deviation, 0 or more")
 
@@ -142,10 +147,11 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     boxes = class_boxes(material.classes, material.class_count, cycle.background)
     items = len(material.names)
     steps = steps_of(r.steps, r.epochs, items, r.batch)
+    batches = steps * settings.loop.accumulate
 
-    def objective(step: int, chosen: Sequence[int]) -> Iterator[dict[str, Tensor]]:
-        pulled = step >= cycle.warm_up * steps
-        return play(material, chosen, boxes, networks, discriminator, settings, pulled)
+    def objective(batch: int, chosen: Sequence[int]) -> Iterator[dict[str, Tensor]]:
+        pull = cycle.pull if batch >= cycle.warm_up * batches else 0.0
+        return play(material, chosen, boxes, networks, discriminator, settings, pull)
 
     stage = Stage(
         name="correspond",
@@ -203,12 +209,12 @@ def play(
     networks: dict[str, nn.Module],
     discriminator: nn.Module | None,
     settings: Settings,
-    pulled: bool = True,
+    pull: float = 1.0,
 ) -> Iterator[dict[str, Tensor]]:
     """One batch: the discriminator's terms, if there is one, and then the generators' (Eq. 11).
 
-    The discriminator sees warped atlases without a way back to the generator; the backward terms reach both
-    generators, or only the backward one where the forward one is not to be ``pulled``.
+    The discriminator sees warped atlases without a way back to the generator. The backward terms reach the backward
+    generator whole and the forward one with the share ``pull`` (0 to 1) of their gradient.
     """
     from soloatlas import fields
     from soloatlas.losses.adversarial import discriminator_loss, generator_loss, verdicts
@@ -231,11 +237,18 @@ def play(
     if discriminator is not None:
         terms["adversarial"] = generator_loss(discriminator(with_noise(shown, noise)), form)
     if "backward" in networks:
-        there = (warped, forward) if pulled else (warped.detach(), forward.detach())
+        there = (slackened(warped, pull), slackened(forward, pull))
         back, more = cycle_terms(material, boxes, networks["backward"], *there, settings)
         terms["smoothness"] = terms["smoothness"] + back
         terms |= more
     yield terms
+
+
+def slackened(x: Tensor, share: float) -> Tensor:
+    """``x``, through which this share of the gradient goes back."""
+    if share == 1:
+        return x
+    return x.detach() + share * (x - x.detach()) if share else x.detach()
 
 
 def shown_atlas(atlas: Tensor, scans: Tensor, forward: Tensor, warped: Tensor, adversary: Adversary) -> Tensor:

@@ -109,6 +109,11 @@ READINGS: dict[str, Table] = {
                     ("LT-Net", ("adversary.weight=0.01",)),
                     ("LT-Net, L_GAN of weight 0.003", ("adversary.weight=0.003",)),
                     ("LT-Net, L_diff_cyc of weight 0.001", ("adversary.weight=0.01", "cycle.difference=0.001")),
+                    # The way back has its smoothness and these terms alone: small ones leave it at 0.
+                    *(
+                        (f"LT-Net, printed cycle, pull {pull}", (*_weights(10.0, 3.0), f"cycle.pull={pull}"))
+                        for pull in (0.003, 0.01, 0.03)
+                    ),
                 ),
                 common=("betas=[0.9,0.99]",),
             ),
