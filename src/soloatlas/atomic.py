@@ -101,8 +101,10 @@ def write_array(path: str | Path, array: np.ndarray) -> None:
     with replacing(path) as temporary, temporary.open("wb") as stream:
         try:
             np.save(stream, array, allow_pickle=False)
-        except OSError as error:  # a short write has no reason of the system's
-            raise error if error.strerror else OSError(f"{error}; is the disk full?") from error
+        except OSError as error:
+            if error.strerror:
+                raise
+            raise OSError(f"{error}; is the disk full?") from error  # a short write has no reason of the system's
 
 
 def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:
