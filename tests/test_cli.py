@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from soloatlas.data.demo import simulate_cohort
+from soloatlas.training import seconds_trained
 
 QUICK = ["--set", "registration.steps=120", "--set", "student.steps=220"]
 TINY = [
@@ -164,7 +165,10 @@ def test_a_killed_training_resumes_to_the_weights_of_an_unstopped_one(study, tin
     process.send_signal(signal.SIGKILL)
     process.wait()
     refused("segment", folder, study / "test/images", "--output", tmp_path / "s", says="has not finished")
+    before = seconds_trained(folder)
     run("train", study, "--output", folder, "--resume", *slow)
+    assert before > 0
+    assert json.loads((folder / "run.json").read_text())["seconds"]["learn"] > before  # of both sittings
     whole = tmp_path / "whole"
     run("train", study, "--output", whole, *slow)
     assert (folder / "weights.safetensors").read_bytes() == (whole / "weights.safetensors").read_bytes()

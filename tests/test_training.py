@@ -10,7 +10,7 @@ from torch import nn
 from soloatlas.errors import InputError, RunError
 from soloatlas.randomness import generator, seeded_modules, visiting_order
 from soloatlas.settings import Loop
-from soloatlas.training import Rival, Session, Stage, Trial, checkpoint_weights, fit, steps_of
+from soloatlas.training import Rival, Session, Stage, Trial, checkpoint_weights, fit, seconds_trained, steps_of
 from soloatlas.training.loop import _rate
 from soloatlas.training.players import players_of
 
@@ -64,6 +64,56 @@ def test_a_killed_run_resumes_to_the_same_weights_and_rows(tmp_path):
     fit(make_stage(resumed, 12), replace(session, progress=None))
     assert torch.equal(weights_of(whole), weights_of(resumed))
     assert (tmp_path / "whole/metrics.csv").read_text() == (tmp_path / "cut/metrics.csv").read_text()
+
+
+@pytest.fixture
+def clock(monkeypatch):
+    """Seconds that pass only when a test says so."""
+    now = [1000.0]
+    monkeypatch.setattr("soloatlas.training.loop.time.monotonic", lambda: now[0])
+    return now
+
+
+def test_the_time_of_earlier_sittings_counts(tmp_path, clock):
+    def slow(network, fail_at=0):
+        stage = make_stage(network, 12)
+
+        def objective(step, items):
+            clock[0] += 10
+            if step == fail_at > 0:
+                raise KilledError
+            return stage.objective(step, items)
+
+        return replace(stage, objective=objective)
+
+    loop = Loop(precision="float32", log_steps=2, checkpoint_minutes=0)
+    with pytest.raises(KilledError):
+        fit(slow(make_network(), fail_at=7), Session(tmp_path, 0, torch.device("cpu"), loop, began=clock[0]))
+    assert seconds_trained(tmp_path) == 60  # six steps stand in the checkpoint
+    clock[0] += 5000  # nobody trains
+    fit(slow(make_network()), Session(tmp_path, 0, torch.device("cpu"), loop, began=clock[0] - 60))
+    assert seconds_trained(tmp_path) == 120
+
+
+def test_a_time_limit_is_one_for_all_sittings(tmp_path, clock):
+    steps = []
+
+    def objective(step, items):
+        clock[0] += 10
+        steps.append(step)
+        if len(steps) == 5:
+            raise KilledError
+        return {"a": network(torch.ones(1, 4)).sum()}
+
+    network = make_network()
+    stage = replace(make_stage(network, 100), objective=objective, weights={"a": 1.0})
+    loop = Loop(precision="float32", log_steps=2, checkpoint_minutes=0, minutes=1)
+    with pytest.raises(KilledError):
+        fit(stage, Session(tmp_path, 0, torch.device("cpu"), loop, began=clock[0]))
+    clock[0] += 5000
+    began = clock[0] - seconds_trained(tmp_path)
+    fit(stage, Session(tmp_path, 0, torch.device("cpu"), loop, began=began))
+    assert steps == [0, 1, 2, 3, 4, 4, 5]  # six steps of ten seconds are in the result
 
 
 def test_networks_that_draw_are_reproducible_and_resume_exactly(tmp_path):

@@ -110,17 +110,24 @@ class TrainingRun:
         return bool(self.record["state"] == "finished")
 
     def session(self, progress: Progress | None) -> Session:
-        """Where and how the networks are trained."""
+        """Where and how the networks are trained; begun as long ago as earlier sittings trained."""
         from soloatlas.devices import choose_device, choose_precision
         from soloatlas.processes import started_processes
-        from soloatlas.training import Session
+        from soloatlas.training import Session, seconds_trained
 
         loop = self.settings.loop
         device = choose_device(loop.device)
         self.record["device"] = str(device)
         self.record["precision"] = str(choose_precision(loop.precision, device)).removeprefix("torch.")
         return Session(
-            self.folder, self.record["seed"], device, loop, progress, trial=self.trial, processes=started_processes()
+            self.folder,
+            self.record["seed"],
+            device,
+            loop,
+            progress,
+            began=time.monotonic() - seconds_trained(self.folder),
+            trial=self.trial,
+            processes=started_processes(),
         )
 
     def prepare(self, cache: Path | None, progress: Progress | None) -> None:
@@ -162,9 +169,8 @@ class TrainingRun:
         """Train the networks on this material and keep their weights."""
         self._fit_to_memory(material, session)
         session.processes.wait()  # all is ready for those that assist
-        start = time.monotonic()
         self.networks = self.method.train(material, self.settings, session)
-        self._took("learn", start)
+        self._took("learn", session.began)  # in all sittings
         save_weights(self.folder, self.networks)
         self.record["parameters"] = {
             name: sum(p.numel() for p in net.parameters()) for name, net in self.networks.items()
@@ -263,7 +269,7 @@ class TrainingRun:
 
     def _took(self, part: str, start: float) -> None:
         seconds = time.monotonic() - start
-        self.record["seconds"][part] = round(self.record["seconds"].get(part, 0) + seconds, 2)
+        self.record["seconds"][part] = round(seconds, 2)
         write_record(self.folder, self.record)
         log.info("%s: %.1f s", part, seconds)
 

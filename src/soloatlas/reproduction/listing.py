@@ -86,7 +86,7 @@ def _row(of: Table | Pictures, row: Row, recorded: list[tuple[Any, dict[str, Any
 def _recorded(results: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
     """(what a row was, how long its runs took) of every record of a table.
 
-    ``minutes`` of preparing and training, a number for each seed; less where a row found another's registration.
+    ``minutes`` of preparing and training, a number for each seed; with the registration where another row made it.
     """
     here = {key: machine()[key] for key in ("processor", "cores")}
     for _, record in recorded_tables(results):

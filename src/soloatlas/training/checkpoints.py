@@ -13,15 +13,17 @@ from soloatlas.errors import InputError, RunError
 from soloatlas.training.players import Player
 
 
-def save_checkpoint(path: Path, players: Sequence[Player], scaler: torch.amp.GradScaler, step: int) -> None:
-    """Write weights, optimiser states and step count as safetensors (nothing is pickled)."""
+def save_checkpoint(
+    path: Path, players: Sequence[Player], scaler: torch.amp.GradScaler, step: int, seconds: float
+) -> None:
+    """Write weights, optimiser states, step count and time spent so far as safetensors (nothing is pickled)."""
     tensors: dict[str, Tensor] = {}
     for number, player in enumerate(players):
         tensors |= {f"weights.{number}.{k}": v.contiguous() for k, v in player.modules.state_dict().items()}
         for index, state in player.optimiser.state_dict()["state"].items():
             tensors |= {f"optimiser.{number}.{index}.{k}": v.contiguous() for k, v in state.items()}
     scale = scaler.state_dict()
-    metadata = {"step": str(step), **{f"scaler.{k}": str(v) for k, v in scale.items()}}
+    metadata = {"step": str(step), "seconds": f"{seconds:.2f}", **{f"scaler.{k}": str(v) for k, v in scale.items()}}
     write_tensors(path, tensors, metadata)
 
 
@@ -53,6 +55,21 @@ def load_checkpoint(path: Path, players: Sequence[Player], scaler: torch.amp.Gra
         saved = {k.removeprefix("scaler."): float(v) for k, v in metadata.items() if k.startswith("scaler.")}
         scaler.load_state_dict({k: int(v) if k.startswith("_g") else v for k, v in saved.items()})
     return int(metadata["step"])
+
+
+def seconds_of_stage(path: Path) -> float:
+    """Time that had been spent on a stage when its checkpoint was written; 0 if there is none."""
+    if not path.exists():
+        return 0.0
+    from safetensors import safe_open
+
+    with safe_open(path, framework="pt") as file:
+        return float(file.metadata().get("seconds", 0.0))
+
+
+def seconds_trained(run: Path) -> float:
+    """Time that the stages of a run took up to their checkpoints, also where another run made them."""
+    return sum(seconds_of_stage(path) for path in (run / "checkpoints").glob("*.safetensors"))
 
 
 def checkpoint_weights(path: Path, name: str) -> dict[str, Tensor]:

@@ -20,7 +20,7 @@ from soloatlas.devices import autocast, choose_precision
 from soloatlas.networks.recomputation import recompute_activations
 from soloatlas.randomness import seeded_modules, visiting_order
 from soloatlas.settings import Schedule
-from soloatlas.training.checkpoints import load_checkpoint, save_checkpoint
+from soloatlas.training.checkpoints import load_checkpoint, save_checkpoint, seconds_of_stage
 from soloatlas.training.metrics import MetricsLog
 from soloatlas.training.players import Player, players_of
 from soloatlas.training.stage import Session, Stage, Terms
@@ -48,8 +48,9 @@ def fit(stage: Stage, session: Session) -> None:
     start = load_checkpoint(checkpoint, players, scaler)
     if processes.first:
         log.forget_after(start)
-    saved = began = time.monotonic()
-    allowed, finished = stage.share * session.seconds_left(), start
+    saved, spent = time.monotonic(), seconds_of_stage(checkpoint)
+    began, finished = saved - spent, start
+    allowed = stage.share * (session.seconds_left() + spent)
     for step in range(start, min(stage.steps, session.trial.steps) if session.trial else stage.steps):
         reached = max(step / stage.steps, (time.monotonic() - began) / allowed if allowed else 1.0)
         reached = processes.agree(reached) if loop.minutes else reached
@@ -71,12 +72,12 @@ def fit(stage: Stage, session: Session) -> None:
                 session.progress(stage.name, step + 1, stage.steps, note)
             # Only between rows of metrics.csv, so that a resumed run writes the rows of an unstopped one.
             if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
-                save_checkpoint(checkpoint, players, scaler, step + 1)
+                save_checkpoint(checkpoint, players, scaler, step + 1, time.monotonic() - began)
                 saved = time.monotonic()
     if processes.first and finished < stage.steps:
         log.flush(finished)
     if processes.first and start < stage.steps:  # a stage that ran out of time is done, too
-        save_checkpoint(checkpoint, players, scaler, stage.steps)
+        save_checkpoint(checkpoint, players, scaler, stage.steps, time.monotonic() - began)
     for player in players:
         player.modules.eval()
 

@@ -100,6 +100,7 @@ class Trial:
 class Session:
     """Where and how one run trains: its folder, seed, device, loop settings, who watches, and since when.
 
+    ``began`` lies as far back as earlier sittings trained: a time limit is one for all of them.
     With a ``trial``, stages stop early; with several ``processes``, each takes its share of every step.
     """
 
