@@ -3,6 +3,10 @@
 import os
 
 os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+# Processes of tests side by side share the cores; read when torch is imported, here and in the commands they start.
+os.environ.setdefault(
+    "OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))))
+)
 
 import pytest
 import torch

@@ -67,6 +67,14 @@ def test_rotation_acts_on_mm_not_voxels():
     torch.testing.assert_close(((place + voxels) * mm).norm(dim=1), (place * mm).norm(dim=1), atol=1e-3, rtol=0)
 
 
+def test_a_change_is_float32_whatever_the_networks_compute_in():
+    shape = (8, 96, 112)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        rounded = a_change(shape)
+    assert rounded.dtype == torch.float32
+    assert torch.equal(rounded, a_change(shape))
+
+
 def test_intensity_changes_leave_the_background_empty():
     image = torch.rand(1, 1, 12, 12, 12)
     image[..., :4] = 0

@@ -72,7 +72,7 @@ MEANING = {
     "teacher.every": "steps between visits of the teacher; `quick` saves time, the student makes more steps",
     "teacher.head": "linear: block and 1x1x1 convolution; paper: Fig. 3's normalised output",
     "hint.weight": "weight of the hint, Eqs. 3-4",
-    "hint.levels": "feature levels compared, counted from the output, 1 to 5",
+    "hint.levels": "feature levels compared, counted from the output, 1 to 5; 0: no hint",
     "hint.distance": "cosine (Eq. 4) or l2 (Table V)",
     "hint.mode": "what one feature vector is: a scan's map, a voxel's channels, the batch's map",
     "hint.stop_gradient": "the hint changes the student alone",

@@ -28,13 +28,13 @@ MISSING = {
 
 
 def methods_table() -> str:
-    """Every method of both papers and whether it is there."""
+    """Every method of both papers, with the extra that it needs, and those that are not there."""
     from soloatlas.methods import available_methods
 
     here = available_methods()
-    rows = [[f"`{m.name}`", m.family, m.paper, "works"] for m in here.values()]
+    rows = [[f"`{m.name}`", m.family, m.paper, "`ants`" if m.modules else ""] for m in here.values()]
     rows += [[f"`{n}`", family, paper, "**missing**"] for n, (family, paper) in MISSING.items() if n not in here]
-    return table(["name", "family", "paper", "state"], rows)
+    return table(["name", "family", "paper", "extra"], rows)
 
 
 def table_rows() -> str:

@@ -37,11 +37,11 @@ def headline_results(root: Path | None = None) -> str:
             continue
         for row in record["rows"]:
             key, seeds = (record["cohort"], row["name"]), len(row["runs"])
-            if row.get("headline") and (key not in best or int(best[key][4]) < seeds):
-                counts = [str(record["scans"]), str(record["unlabelled"])]
-                best[key] = [*key, *counts, *_scores(row), f"[{Path(path).name}]({path})"]
+            if row.get("headline") and (key not in best or int(best[key][5]) < seeds):
+                about = [f"`{row['method']}`", str(record["scans"]), str(record["unlabelled"])]
+                best[key] = [*key, *about, *_scores(row), f"[{Path(path).name}]({path})"]
     rows = [*best.values(), *peers(root or ROOT)]
-    header = ["cohort", "row", "scans", "unlabelled", "seeds", "DSC", "HD95 mm", "recorded in"]
+    header = ["cohort", "row", "method", "scans", "unlabelled", "seeds", "min", "DSC", "HD95 mm", "recorded in"]
     return table(header, rows) if rows else NONE_YET
 
 
@@ -50,15 +50,16 @@ def peers(root: Path) -> list[list[str]]:
     rows = []
     for path in sorted((root / "results").rglob("ants-syn.json")):
         r = json.loads(path.read_text(encoding="utf-8"))
-        scores = [number(r["mean_dice"], 3), number(r["mean_hd95_mm"], 2)]
+        scores = ["-", number(r["mean_dice"], 3), number(r["mean_hd95_mm"], 2)]
         name = path.relative_to(root).as_posix()
-        row = [r["cohort"], "ANTs SyN, ANTsPy defaults, same atlas", str(len(r["case_dice"])), "0", "1", *scores]
+        row = [r["cohort"], "ANTs SyN, ANTsPy defaults, same atlas", "-", str(len(r["case_dice"])), "0", "1", *scores]
         rows.append([*row, f"[{path.name}]({name})"])
     return sorted(rows)
 
 
 def _scores(row: dict[str, Any]) -> list[str]:
-    return [str(len(row["runs"])), number(row["dice"], 3), number(row["hd95_mm"], 2)]
+    minutes = sum(sum(run["seconds"].values()) for run in row["runs"]) / len(row["runs"]) / 60
+    return [str(len(row["runs"])), f"{minutes:.0f}", number(row["dice"], 3), number(row["hd95_mm"], 2)]
 
 
 def all_results(root: Path | None = None) -> str:
@@ -68,18 +69,34 @@ def all_results(root: Path | None = None) -> str:
 
 
 def _record(path: str, record: dict[str, Any]) -> str:
-    from soloatlas.reproduction.rendering import cells, notebook_note
+    from soloatlas.reproduction.rendering import cells, notebook_note, published_in_words
 
     every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
     return (
         f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
-        f"{record['title']} ({record['source']}). {record['scans']} scans scored, {record['unlabelled']} unlabelled, "
-        f"seeds {', '.join(map(str, record['seeds']))}; settings for every row: {every}. Published figures are those "
-        f"of the paper on {record['published_on']}. Difference from: {record['reference']}, "
-        f"paired over scans, 95 % bootstrap interval. File: [{path}](../../{path}).\n\n"
+        f"{record['title']} ({record['source']}). {record['scans']} scans, {record['unlabelled']} unlabelled, "
+        f"seeds {', '.join(map(str, record['seeds']))}; scored: {record.get('scored', 'every label')}; settings for "
+        f"every row: {every}. {published_in_words(record)}Difference from: {record['reference']}, paired over scans, "
+        f"95 % bootstrap interval. File: [{path}](../../{path}).{_former(record)}\n\n"
         + table(*cells({"measures": ["dice", "hd95_mm"], **record}))
         + notebook_note(record)
     )
+
+
+def _former(record: dict[str, Any]) -> str:
+    """Names the defaults that have changed since; a setting that did not exist then was as its class has it."""
+    from soloatlas.methods import load_method, settings_of
+    from soloatlas.settings import applicable, essential, flat, to_dict
+
+    changed: dict[str, str] = {}
+    for row in record["rows"]:
+        module = load_method(row["method"])
+        preset = record.get("preset", "quick")
+        asked = [*applicable(module.preset(preset), record["changes"]), *row["changes"]]
+        now, plain = (flat(essential(to_dict(s))) for s in (settings_of(module, preset, asked), module.Settings()))
+        then = {**plain, **flat(essential(row["runs"][0]["settings"]))}
+        changed |= {key: f"`{key}={then[key]}` (now {now[key]})" for key in now if then[key] != now[key]}
+    return f" **Recorded with former defaults: {', '.join(changed.values())}.**" if changed else ""
 
 
 NONE_COMPARED = "Nothing is recorded yet: `python benchmarks/compare_cohort.py` has not been run."

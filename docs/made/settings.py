@@ -50,14 +50,13 @@ def _sections(hints: dict[str, Any], values: Sequence[dict[str, Any]], left_out:
     from soloatlas.settings import PRESETS
 
     parts = []
-    for section, kind in hints.items():
-        if not is_dataclass(kind):
-            continue  # the form, which has a table of its own
-        types = typing.get_type_hints(kind)
-        keys = [k for k in values[0] if k.startswith(f"{section}.") and k not in left_out]
-        rows = [
-            [f"`{k}`", _kind(types[k.partition(".")[2]]), MEANING[k], *(_value(v[k]) for v in values)] for k in keys
-        ]
+    single = {key: kind for key, kind in hints.items() if not is_dataclass(kind) and key != "form"}  # has its own table
+    for section, kind in {"general": None, **hints}.items():
+        if not (kind is None or is_dataclass(kind)):
+            continue
+        types = single if kind is None else {f"{section}.{k}": t for k, t in typing.get_type_hints(kind).items()}
+        keys = [k for k in values[0] if k in types and k not in left_out]
+        rows = [[f"`{k}`", _kind(types[k]), MEANING[k], *(_value(v[k]) for v in values)] for k in keys]
         if rows:
             parts.append(f"### {section}\n\n{table(['setting', 'values', 'what it does', *PRESETS], rows)}")
     if left_out:

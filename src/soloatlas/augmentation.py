@@ -40,6 +40,7 @@ class Intensity(NamedTuple):
     noise: float
 
 
+@torch.autocast("cpu", enabled=False)  # the same draw whatever the networks compute in
 def sample_spatial(shape: Sequence[int], settings: Augment, generator: torch.Generator) -> Spatial:
     """Draw rotation, scaling, shear, translation and elastic control points for a grid of ``shape``."""
 
@@ -68,14 +69,15 @@ def _rotation(axis: int, angle: Tensor) -> Tensor:
 def spatial_displacement(
     change: Spatial, shape: Sequence[int], spacing: Sequence[float], device: torch.device
 ) -> Float[Tensor, "1 3 x y z"]:
-    """The displacement field of a spatial change on a grid of ``shape`` and ``spacing`` (mm)."""
+    """The displacement field of a spatial change on a grid of ``shape`` and ``spacing`` (mm); float32."""
     mm = torch.tensor(tuple(spacing), device=device)
     middle = (torch.tensor(tuple(shape), device=device) - 1) / 2
-    position = fields.identity(shape, mm) - middle.view(1, 3, 1, 1, 1)
-    in_voxels = change.matrix.to(device) * mm[None, :] / mm[:, None]
-    moved = torch.einsum("ij,bjxyz->bixyz", in_voxels - torch.eye(3, device=device), position)
-    elastic = _smooth_upsample(change.control.to(device), shape)
-    return moved + change.shift.to(device).view(1, 3, 1, 1, 1) + elastic
+    with torch.autocast(device.type, enabled=False):  # a product in bf16 is off by a tenth of a voxel and in steps
+        position = fields.identity(shape, mm) - middle.view(1, 3, 1, 1, 1)
+        in_voxels = change.matrix.to(device) * mm[None, :] / mm[:, None]
+        moved = torch.einsum("ij,bjxyz->bixyz", in_voxels - torch.eye(3, device=device), position)
+        elastic = _smooth_upsample(change.control.to(device), shape)
+        return moved + change.shift.to(device).view(1, 3, 1, 1, 1) + elastic
 
 
 def smooth_displacement(

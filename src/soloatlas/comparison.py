@@ -24,7 +24,7 @@ from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError, RunError
 from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
-from soloatlas.methods import Method, available_methods, load_method, settings_of
+from soloatlas.methods import Method, available_methods, lacks_modules, load_method, settings_of
 from soloatlas.runs import command_line, machine, read_record, versions
 from soloatlas.settings import applicable, essential, require_applicable, to_dict
 from soloatlas.tables import number, text_table
@@ -132,7 +132,7 @@ def _lacking(study: Study, method: Method) -> str:
         return "learns from the pool's labels; give --pool-labels DIR"
     if method.atlases == "several" and not study.pool_labels:
         return "takes further atlases from the pool; give --pool-labels DIR"
-    return ""
+    return lacks_modules(method)
 
 
 def _study_for(method: Method, study: Study, request: Request) -> Study:

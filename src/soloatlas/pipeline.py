@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
-from soloatlas.methods import Method, load_method, settings_of
+from soloatlas.methods import Method, lacks_modules, load_method, settings_of
 from soloatlas.settings import PRESETS
 
 if TYPE_CHECKING:
@@ -110,7 +110,9 @@ def _requested(study: Study, method: str, preset: str, changes: Sequence[str]) -
 
 
 def _fit_for(study: Study, method: Method) -> None:
-    """Refuse labels of the pool where they would end one-shot learning, and their absence where they are needed."""
+    """Refuse a study that lacks what the method needs, or has labels that it must not see, and a missing extra."""
+    if lacking := lacks_modules(method):
+        raise InputError(f"--method {method.name} {lacking}")
     if method.pool == "labelled" and not study.pool_labels:
         raise InputError(f"--method {method.name} learns from the pool's labels; give --pool-labels DIR")
     if study.pool_labels and method.pool != "labelled":

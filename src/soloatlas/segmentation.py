@@ -157,6 +157,8 @@ def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> No
     if wishes.refine:
         _refuse_refining(run, wishes)
     if wishes.flip:
+        if wishes.stage == "register":
+            raise InputError("--flip: mirrors the scan for a student; leave it out with --stage register")
         sided = {c for pair in run.table.pairs for c in pair}
         named = [n for c, n in enumerate(run.table.names) if c not in sided and _says_side(n)]
         if not sided or named:

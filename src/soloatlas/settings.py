@@ -283,7 +283,7 @@ def require_applicable(all_settings: Sequence[Any], changes: Sequence[str]) -> N
     """
     for change in changes:
         if not any(applicable(settings, [change]) for settings in all_settings):
-            raise InputError(f"--set {change}: no method here has it; docs/how-to/settings.md lists what each has")
+            raise InputError(f"--set {change}: no method here has it; docs/reference/settings.md lists what each has")
 
 
 def describe(settings: Any, prefix: str = "") -> list[tuple[str, Any]]:

@@ -24,6 +24,18 @@ class Scoring:
     not_contoured_if_absent: tuple[int, ...] = ()
     unite_sides: bool = False
 
+    def in_words(self) -> str:
+        """What is scored, for a caption."""
+        listed = ", ".join(map(str, self.labels or ()))
+        undrawn = ", ".join(map(str, self.not_contoured_if_absent))
+        parts = [f"labels {listed}" if listed else "every label"]
+        if undrawn:
+            same = undrawn == listed
+            parts.append(f"{'each' if same else f'labels {undrawn}'} left out of a scan whose truth lacks it")
+        if self.unite_sides:
+            parts.append("left and right as one")
+        return ", ".join(parts)
+
 
 EVERY_LABEL = Scoring()  # in every scan
 

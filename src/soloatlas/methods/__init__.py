@@ -5,7 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from importlib import metadata
+from importlib import metadata, util
 from types import ModuleType
 from typing import Any, Literal
 
@@ -30,6 +30,7 @@ class Method:
             warped; ``student``, the network that segments.
         pool: what it learns from the pool: its ``scans``, ``labelled`` scans (which is not one-shot), or ``none``.
         atlases: how many labelled scans it takes.
+        modules: Python modules that it needs beside the package's own, from the extra ``ants``.
     """
 
     name: str
@@ -40,11 +41,18 @@ class Method:
     stages: tuple[Literal["register", "student"], ...]
     pool: Literal["scans", "labelled", "none"] = "scans"
     atlases: Literal["one", "several"] = "one"
+    modules: tuple[str, ...] = ()
 
 
 def available_methods() -> dict[str, Method]:
     """Every installed method by name; another package adds one by the entry point ``soloatlas.methods``."""
     return {name: load_method(name).METHOD for name in _entry_points()}
+
+
+def lacks_modules(method: Method) -> str:
+    """What has to be installed before a method works, in words; empty where nothing has."""
+    absent = [name for name in method.modules if util.find_spec(name) is None]
+    return f"needs {', '.join(absent)}; pip install 'soloatlas[ants]'" if absent else ""
 
 
 def load_method(name: str) -> ModuleType:

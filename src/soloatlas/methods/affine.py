@@ -23,6 +23,7 @@ METHOD = Method(
     typical="none; 1-10 s a scan",
     stages=("register",),
     pool="none",
+    modules=("ants",),
 )
 
 

@@ -28,6 +28,7 @@ METHOD = Method(
     typical="none; 2-30 s a scan",
     stages=("register",),
     pool="none",
+    modules=("picsl_greedy",),
 )
 
 

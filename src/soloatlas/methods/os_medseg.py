@@ -32,7 +32,7 @@ METHOD = Method(
     paper="Zhou et al. 2024, Distillation Learning Guided by Image Reconstruction for One-Shot Medical "
     "Image Segmentation",
     needs="one labelled atlas, a pool of unlabelled scans",
-    typical="5-40 min, 2-4 GB",
+    typical="10-70 min, 1-4 GB",
     stages=("register", "student"),
 )
 

@@ -23,6 +23,7 @@ METHOD = Method(
     typical="none; 1-5 s a scan",
     stages=("register",),
     pool="none",
+    modules=("ants",),
 )
 
 

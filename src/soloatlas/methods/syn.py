@@ -27,6 +27,7 @@ METHOD = Method(
     typical="none; 5-120 s a scan",
     stages=("register",),
     pool="none",
+    modules=("ants",),
 )
 
 

@@ -119,6 +119,12 @@ def preset_in_words(contents: Contents) -> str:
         parts.append("each synthetic scan takes the intensity distribution of the real one it imitates")
     if setting("augment.enabled"):
         parts.append(f"the training pairs are changed at random in space and intensity{outside}")
+    if setting("teacher.enabled") and setting("teacher.every", 1) > 1:
+        parts.append(f"the teacher is visited once in {setting('teacher.every')} steps (the paper: at each)")
+    if setting("teacher.enabled") and setting("hint.weight", 1.0) not in (0, 1):
+        parts.append(f"the hint weighs {setting('hint.weight'):g} (the paper: 1)")
+    if setting("student.balance"):
+        parts.append(f"the cross entropy evens out the sizes of classes{outside}")
     if setting("student.dice") and setting("student.cross_entropy", 1.0):
         parts.append(f"soft Dice is added to the cross entropy{outside}")
     said = "; ".join(part for part in parts if part)

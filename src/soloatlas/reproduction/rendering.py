@@ -68,9 +68,21 @@ def caption(record: dict[str, Any]) -> str:
     """What was run on what."""
     return (
         f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
-        f"scans, {record['unlabelled']} unlabelled, preset {record['preset']}, seeds {record['seeds']}); published on "
-        f"{record['published_on']}. Reference row: {record['reference']}."
+        f"scans, {record['unlabelled']} unlabelled, preset {record['preset']}, seeds {record['seeds']}; scored: "
+        f"{record.get('scored', 'every label')}). {published_in_words(record)}Reference row: {record['reference']}."
     )
+
+
+def published_in_words(record: dict[str, Any]) -> str:
+    """What the published cells were measured on; empty where the table is our own and has none."""
+    if not has_published(record):
+        return ""
+    return f"Published figures: the paper's, on {record['published_on']}. "
+
+
+def has_published(record: dict[str, Any]) -> bool:
+    """Whether any cell of the table has been published."""
+    return any(value is not None for row in record["rows"] for value in row["published"].values())
 
 
 def cells(record: dict[str, Any]) -> Cells:
@@ -79,19 +91,20 @@ def cells(record: dict[str, Any]) -> Cells:
 
 
 def by_row(record: dict[str, Any]) -> Cells:
-    """Ours, published and the paired difference from the reference row."""
+    """Ours, published (where anything is) and the paired difference from the reference row."""
     measures = [(key, *MEASURES[key]) for key in record["measures"]]
+    published = measures if has_published(record) else []
     rows = [
         [
             row["name"],
             *(number(row[key], digits) for key, _, digits in measures),
-            *(number(row["published"][key], digits) for key, _, digits in measures),
+            *(number(row["published"][key], digits) for key, _, digits in published),
             difference(row["minus_reference"]),
         ]
         for row in record["rows"]
     ]
-    titles = [title for _, title, _ in measures]
-    return ["row", *titles, *(f"published {t}" for t in titles), "DSC minus reference [95 % CI]"], rows
+    titles = [title for _, title, _ in measures] + [f"published {title}" for _, title, _ in published]
+    return ["row", *titles, "DSC minus reference [95 % CI]"], rows
 
 
 def by_structure(record: dict[str, Any]) -> Cells:

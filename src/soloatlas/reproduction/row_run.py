@@ -125,6 +125,7 @@ def circumstances(conditions: Conditions) -> dict[str, Any]:
         "atlas": study.atlas.name,
         "seeds": list(conditions.seeds),
         "preset": conditions.preset,
+        "scored": conditions.scoring.in_words(),
         "notes": list(study.notes),
         "changes": list(conditions.changes),
         "command": command_line(),
