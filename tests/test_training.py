@@ -278,8 +278,68 @@ def test_a_rival_has_betas_of_its_own_or_those_of_the_stage():
     stage = Stage("game", {"net": make_network()}, lambda *_: {}, {}, 5, 1, 2, 1e-2, betas=(0.9, 0.99))
     for betas, expected in ((None, (0.9, 0.99)), ((0.5, 0.999), (0.5, 0.999))):
         rival = Rival({"other": make_network()}, {}, betas=betas)
-        first, own = players_of(replace(stage, rival=rival))
+        first, own = players_of(replace(stage, rival=rival), torch.device("cpu"), torch.float32)
         assert first.optimiser.defaults["betas"] == expected and own.optimiser.defaults["betas"] == (0.9, 0.99)
+
+
+@pytest.fixture
+def in_fp16(monkeypatch):
+    """Let the loop compute in float16 with scaled gradients on a CPU, which nobody is allowed to ask for."""
+    monkeypatch.setattr("soloatlas.training.loop.choose_precision", lambda name, device: torch.float16)
+
+
+def a_game(main, other, steps):
+    def objective(step, items):
+        x = torch.ones(2, 4) * (1 + 0.1 * step)
+        yield {"rival": (other(x).float() - 1).square().mean()}
+        yield {"main": (main(x).float() - other(x).float()).square().mean()}
+
+    rival = Rival({"other": other}, {"rival": 1.0})
+    return Stage("game", {"net": main}, objective, {"main": 1.0}, 5, steps, 2, 1e-2, rival=rival)
+
+
+def test_in_fp16_a_rival_steps_at_every_accumulated_batch(session, in_fp16):
+    main, other = make_network(), make_network()
+    before = weights_of(other).clone()
+    fit(a_game(main, other, 3), replace(session, loop=replace(session.loop, accumulate=2)))
+    assert not torch.equal(weights_of(other), before)
+
+
+def test_a_killed_run_in_fp16_resumes_to_the_same_weights(session, in_fp16):
+    def die(task, done, total, note=""):
+        if done == 6:
+            raise KilledError
+
+    loop = replace(session.loop, checkpoint_minutes=0)
+    whole, resumed = make_network(), make_network()
+    fit(a_game(whole, make_network(), 10), replace(session, loop=loop, folder=session.folder / "whole"))
+    cut = replace(session, loop=loop, folder=session.folder / "cut")
+    with pytest.raises(KilledError):
+        fit(a_game(make_network(), make_network(), 10), replace(cut, progress=die))
+    fit(a_game(resumed, make_network(), 10), cut)
+    assert torch.equal(weights_of(whole), weights_of(resumed))
+
+
+def test_a_checkpoint_of_another_precision_is_gone_on_with(session, monkeypatch):
+    fit(make_stage(make_network(), 4), replace(session, trial=Trial(steps=2)))
+    monkeypatch.setattr("soloatlas.training.loop.choose_precision", lambda name, device: torch.float16)
+    network = make_network()
+    fit(make_stage(network, 4), session)  # a finished checkpoint is read, too
+    assert torch.isfinite(weights_of(network)).all()
+
+
+def test_what_a_kill_left_half_written_does_not_count(session):
+    fit(make_stage(make_network(), 4), session)
+    spent = seconds_trained(session.folder)
+    (session.folder / "checkpoints/.1a2b3c4d-toy.safetensors").write_bytes(b"half")
+    assert seconds_trained(session.folder) == spent
+
+
+def test_a_damaged_checkpoint_is_named(session):
+    (session.folder / "checkpoints").mkdir()
+    (session.folder / "checkpoints/toy.safetensors").write_bytes(b"half")
+    with pytest.raises(RunError, match=r"toy\.safetensors: is damaged"):
+        fit(make_stage(make_network(), 4), session)
 
 
 def test_a_trial_stops_each_stage_and_notes_its_steps(session):

@@ -42,6 +42,11 @@ def replacing(path: str | Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def whole_files(folder: Path, pattern: str) -> list[Path]:
+    """Files of a folder without the temporary ones of `replacing`, which a killed process may have left there."""
+    return sorted(path for path in folder.glob(pattern) if not path.name.startswith("."))
+
+
 def require_writable(folder: str | Path) -> None:
     """See that ``folder`` can be made and written: before long work, not after it. Nothing is left behind.
 

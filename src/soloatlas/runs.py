@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.atomic import write_json, write_tensors
+from soloatlas.atomic import whole_files, write_json, write_tensors
 from soloatlas.data.files import read_labels, read_volume, write_volume
 from soloatlas.data.labels import LabelTable
 from soloatlas.data.volume import Grid, Volume
@@ -163,7 +163,7 @@ def store_more_atlases(folder: Path, pairs: Sequence[tuple[Volume, Volume]]) -> 
 def read_more_atlases(folder: Path) -> list[tuple[Volume, Volume]]:
     """What `store_more_atlases` wrote, in its order."""
     images = sorted(
-        (path for path in (folder / "atlases").glob("*.nii.gz") if "_labels" not in path.name),
+        (path for path in whole_files(folder / "atlases", "*.nii.gz") if "_labels" not in path.name),
         key=lambda path: int(path.name.split(".")[0]),
     )
     return [

@@ -148,6 +148,8 @@ def _read(path: Path) -> tuple[np.ndarray, Grid, Any]:
     reader = _read_nibabel if (_ending(path) or "").startswith((".nii", ".mgz")) else _read_simpleitk
     try:
         array, affine, header = reader(path)
+    except InputError:
+        raise
     except Exception as error:  # a broken file can fail a parser in any way, and each means the same here
         why = f"cannot be read ({_reason(error)}); the file is damaged or not what its ending says"
         raise InputError(f"{path}: {why}") from error
@@ -170,12 +172,16 @@ def _three_axes(array: np.ndarray, path: Path) -> np.ndarray:
         raise InputError(f"{path}: has {kind} values; give one real number per voxel")
     while array.ndim > 3 and array.shape[-1] == 1:
         array = array[..., 0]
-    size = " x ".join(map(str, array.shape))
     if array.ndim != 3:
-        raise InputError(f"{path}: has {array.ndim} axes ({size}), not 3; give one 3-D scan per file")
+        raise _not_three_axes(path, array.shape)
     if array.size == 0:
-        raise InputError(f"{path}: has no voxels ({size})")
+        raise InputError(f"{path}: has no voxels ({' x '.join(map(str, array.shape))})")
     return array
+
+
+def _not_three_axes(path: Path, shape: Sequence[int]) -> InputError:
+    size = " x ".join(map(str, shape))
+    return InputError(f"{path}: has {len(shape)} axes ({size}), not 3; give one 3-D scan per file")
 
 
 def _require_invertible(affine: np.ndarray, path: Path) -> None:
@@ -220,11 +226,13 @@ def _read_simpleitk(path: Path) -> tuple[np.ndarray, np.ndarray, Any]:
     import SimpleITK
 
     image = SimpleITK.ReadImage(str(path))
+    while image.GetDimension() > 3 and image.GetSize()[-1] == 1:  # one volume of a series: its grid is in the header
+        image = image[(slice(None),) * (image.GetDimension() - 1) + (0,)]
+    if image.GetDimension() != 3:
+        raise _not_three_axes(path, image.GetSize())
     array = SimpleITK.GetArrayFromImage(image)
     channels = image.GetNumberOfComponentsPerPixel() > 1
     array = np.moveaxis(array.T, 0, -1) if channels else array.T  # (z, y, x[, channel]) to (x, y, z[, channel])
-    if image.GetDimension() != 3:
-        return array, np.eye(4), {}  # refused by the count of axes
     affine = np.eye(4)
     affine[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
     affine[:3, 3] = image.GetOrigin()

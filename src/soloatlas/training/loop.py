@@ -38,14 +38,13 @@ def fit(stage: Stage, session: Session) -> None:
     """
     loop, folder, device, processes = session.loop, session.folder, session.device, session.processes
     precision = choose_precision(loop.precision, device)
-    players = players_of(stage)
+    players = players_of(stage, device, precision)
     if loop.recompute:
         for player in players:
             recompute_activations(player.modules)
-    scaler = torch.amp.GradScaler(device.type, enabled=precision == torch.float16)
     log = MetricsLog(folder / "metrics.csv", stage.name)
     checkpoint = folder / "checkpoints" / f"{stage.name}.safetensors"
-    start = load_checkpoint(checkpoint, players, scaler)
+    start = load_checkpoint(checkpoint, players)
     if processes.first:
         log.forget_after(start)
     saved, spent = time.monotonic(), seconds_of_stage(checkpoint)
@@ -59,10 +58,9 @@ def fit(stage: Stage, session: Session) -> None:
         for player in players:
             player.begin(_rate(stage.schedule, reached))
         for part in processes.share(loop.accumulate):
-            _learn_from(stage, step * loop.accumulate + part, players, session, precision, scaler, log)
+            _learn_from(stage, step * loop.accumulate + part, players, session, precision, log)
         processes.add_up_gradients(players[-1].modules)
-        scaler.step(players[-1].optimiser)
-        scaler.update()
+        players[-1].step()
         finished = step + 1
         if session.trial:
             session.trial.step_ended(stage, device)
@@ -72,12 +70,12 @@ def fit(stage: Stage, session: Session) -> None:
                 session.progress(stage.name, step + 1, stage.steps, note)
             # Only between rows of metrics.csv, so that a resumed run writes the rows of an unstopped one.
             if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
-                save_checkpoint(checkpoint, players, scaler, step + 1, time.monotonic() - began)
+                save_checkpoint(checkpoint, players, step + 1, time.monotonic() - began)
                 saved = time.monotonic()
     if processes.first and finished < stage.steps:
         log.flush(finished)
     if processes.first and start < stage.steps:  # a stage that ran out of time is done, too
-        save_checkpoint(checkpoint, players, scaler, stage.steps, time.monotonic() - began)
+        save_checkpoint(checkpoint, players, stage.steps, time.monotonic() - began)
     for player in players:
         player.modules.eval()
 
@@ -88,7 +86,6 @@ def _learn_from(
     players: Sequence[Player],
     session: Session,
     precision: torch.dtype,
-    scaler: torch.amp.GradScaler,
     log: MetricsLog,
 ) -> None:
     """Gradients of the stage's own networks from one batch, after each rival's step."""
@@ -98,12 +95,12 @@ def _learn_from(
     for rival in players[:-1]:
         rival.modules.requires_grad_(True)
         terms, total = _take_turn(turns, rival, session.device, precision, drawing("rival"))
-        scaler.scale(total).backward()
+        rival.backward(total)
         session.processes.add_up_gradients(rival.modules, 1 / session.processes.count)
-        rival.give_way(scaler)
+        rival.give_way()
         log.add(terms)
     terms, total = _take_turn(turns, players[-1], session.device, precision, drawing())
-    scaler.scale(total / session.loop.accumulate).backward()
+    players[-1].backward(total / session.loop.accumulate)
     log.add({**terms, "total": total})
 
 
