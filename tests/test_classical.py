@@ -4,6 +4,7 @@ import os
 
 os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # before ITK is loaded: several threads differ
 
+import nibabel
 import numpy as np
 import pytest
 
@@ -102,6 +103,27 @@ def test_greedy_gives_the_same_labels_again(pair):
     pytest.importorskip("picsl_greedy", reason="greedy is not installed")
     first, again = (greedy_transfer(*read(pair), Greedy(iterations=(10, 5, 0)), True) for _ in range(2))
     assert np.array_equal(first.labels, again.labels) and np.array_equal(first.field, again.field)
+
+
+def test_a_header_that_itk_reads_otherwise_is_read_as_everywhere_else(pair):
+    expected = ants_transfer(*read(pair), QUICK).labels
+    path = pair / "atlas.nii.gz"
+    image = nibabel.load(path)
+    turned = nibabel.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header)
+    turned.set_qform(np.diag([-2.0, -2.0, 2.0, 1.0]), code=1)  # ITK takes this one where both are set
+    turned.set_sform(image.affine, code=2)
+    nibabel.save(turned, path)
+    found = ants_transfer(*read(pair), QUICK).labels
+    assert (found == expected).mean() > 0.99
+
+
+@pytest.mark.parametrize("carry, settings", [(ants_transfer, QUICK), (greedy_transfer, Greedy())])
+def test_a_sheared_scan_is_refused(pair, carry, settings):
+    atlas, labels, scan = read(pair)
+    affine = scan.grid.affine.copy()
+    affine[:3, 2] += 0.4 * affine[:3, 1]
+    with pytest.raises(InputError, match="not at right angles"):
+        carry(atlas, labels, Volume(scan.array, Grid(scan.grid.shape, affine)), settings)
 
 
 def test_a_missing_program_is_named(monkeypatch, pair):

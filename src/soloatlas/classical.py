@@ -7,6 +7,7 @@ instead.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import tempfile
 from collections.abc import Sequence
@@ -79,10 +80,11 @@ def ants_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Ants, f
         field: also return the whole displacement (affine part included).
 
     Raises:
-        InputError: ANTsPy is not installed.
+        InputError: ANTsPy is not installed, or a grid is sheared.
         RunError: the registration failed.
     """
     ants = _seeded_ants(settings)
+    _require_right_angles(scan, atlas, labels)
     fixed, moving, moving_labels = (_ants_image(volume) for volume in (scan, atlas, labels))
     with tempfile.TemporaryDirectory() as folder:
         try:
@@ -167,23 +169,49 @@ def _whole_field(ants: Any, fixed: Any, moving: Any, forward: list[str], folder:
 
 
 def _ants_image(volume: Volume) -> Any:
-    """As ANTsPy reads the file itself, where there is one: its spacing differs from the affine's in the last bits."""
+    """As ANTsPy reads the file itself, where it reads the same: its spacing differs from the affine's in the last bits.
+
+    Where sform and qform differ, or neither is set, ITK may read another grid than the rest of the program.
+    """
     import ants
 
     if volume.path is not None and volume.path.is_file():
-        image = ants.image_read(str(volume.path))
-        if image.shape == volume.array.shape and np.array_equal(image.numpy(), volume.array.astype(np.float32)):
-            return image
+        with contextlib.suppress(RuntimeError, ValueError):  # a header that ITK refuses
+            image = ants.image_read(str(volume.path))
+            if _is_same(image, volume):
+                return image
     spacing, origin, direction = volume.grid.itk()
     array = np.ascontiguousarray(volume.array, dtype=np.float32)
     return ants.from_numpy(array, origin=origin.tolist(), spacing=list(spacing), direction=direction)
+
+
+def _is_same(image: Any, volume: Volume) -> bool:
+    """Whether an ANTs image has the volume's values on the volume's grid."""
+    spacing, origin, direction = volume.grid.itk()
+    return (
+        image.shape == volume.array.shape
+        and np.allclose(image.spacing, spacing, rtol=0, atol=1e-4)
+        and np.allclose(image.origin, origin, rtol=0, atol=1e-2)
+        and np.allclose(image.direction, direction, rtol=0, atol=1e-4)
+        and np.array_equal(image.numpy(), volume.array.astype(np.float32))
+    )
+
+
+def _require_right_angles(*volumes: Volume) -> None:
+    """Refuse sheared grids (CT with a tilted gantry), which ITK's images cannot have."""
+    for volume in volumes:
+        if volume.grid.shear() > 1e-3:
+            raise InputError(
+                f"{volume.path or 'scan'}: its axes are not at right angles (a tilted gantry?), which ITK's images "
+                "cannot have; resample it, or use a method that learns"
+            )
 
 
 def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greedy, field: bool = False) -> Transferred:
     """Register the atlas to the scan with greedy (affine, then deformable) and carry its labels over.
 
     Raises:
-        InputError: greedy is not installed.
+        InputError: greedy is not installed, or a grid is sheared.
         RunError: the registration failed.
     """
     try:
@@ -192,6 +220,7 @@ def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greed
         raise InputError("this method needs greedy; pip install 'soloatlas[ants]'") from error
     import SimpleITK
 
+    _require_right_angles(scan, atlas, labels)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for part, volume in (("scan", scan), ("atlas", atlas), ("labels", labels)):

@@ -246,6 +246,31 @@ def test_trailing_axes_of_one_are_dropped(tmp_path: Path) -> None:
     assert read_volume(nifti(tmp_path / "a.nii", image()[..., None, None])).array.shape == SHAPE
 
 
+@pytest.mark.parametrize("ending", [".nrrd", ".mha"])
+def test_one_volume_of_a_series_keeps_its_grid(tmp_path: Path, ending: str) -> None:
+    affine = np.eye(4)
+    affine[:3, :3], affine[:3, 3] = TURN * (0.5, 0.6, 2.0), (10, 20, 30)
+    single = SimpleITK.GetImageFromArray(image().T)
+    set_itk_geometry(single, Grid(SHAPE, affine))
+    SimpleITK.WriteImage(SimpleITK.JoinSeries(single), str(tmp_path / f"a{ending}"))
+    found = read_volume(tmp_path / f"a{ending}")
+    np.testing.assert_array_equal(found.array, image())
+    np.testing.assert_allclose(found.grid.affine, affine, atol=1e-6)
+
+
+def test_lengths_in_microns_are_read_as_mm_and_come_back_in_the_same_place(tmp_path: Path) -> None:
+    made = nibabel.Nifti1Image(image(), np.diag([50.0, 60.0, 70.0, 1.0]))
+    made.header.set_xyzt_units("micron")
+    nibabel.save(made, tmp_path / "a.nii.gz")
+    scan = read_volume(tmp_path / "a.nii.gz")
+    assert scan.grid.spacing == pytest.approx((0.05, 0.06, 0.07))
+    assert SimpleITK.ReadImage(str(tmp_path / "a.nii.gz")).GetSpacing() == pytest.approx(scan.grid.spacing)
+    moved = Grid(SHAPE, scan.grid.affine + np.eye(4, k=3))
+    for grid in (scan.grid, moved):
+        write_volume(tmp_path / "b.nii.gz", scan.array, grid, like=scan)
+        assert read_volume(tmp_path / "b.nii.gz").grid.matches(grid, 1e-6)
+
+
 def test_compression_is_told_by_content(tmp_path: Path) -> None:
     nifti(tmp_path / "a.nii", image())
     (tmp_path / "b.nii").write_bytes(gzip.compress((tmp_path / "a.nii").read_bytes()))

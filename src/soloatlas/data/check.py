@@ -22,7 +22,7 @@ from soloatlas.data.compare import (
     scan_facts,
     unlike,
 )
-from soloatlas.data.files import read_labels, read_volume
+from soloatlas.data.files import mm_per_unit, read_labels, read_volume
 from soloatlas.data.labels import LabelTable, Names, evenness, label_table, looks_drawn, read_label_names
 from soloatlas.data.study import Study
 from soloatlas.data.volume import Grid, Volume
@@ -118,7 +118,7 @@ def _check_header(scan: Volume) -> list[Finding]:
         problem = "its header does not say how the scan lies in the patient (sform and qform code 0)"
         return [Finding("warning", str(scan.path), problem, "its first axis is taken to run to the left")]
     if header["sform_code"] and header["qform_code"]:
-        other = Grid(scan.grid.shape, np.asarray(header.get_qform(), dtype=np.float64))
+        other = Grid(scan.grid.shape, np.diag([mm_per_unit(header)] * 3 + [1.0]) @ header.get_qform())
         if not scan.grid.matches(other, tolerance_mm=0.1 * max(scan.grid.spacing)):
             return [Finding("warning", str(scan.path), "its sform and qform differ", "the sform is used")]
     return []

@@ -208,7 +208,15 @@ def _read_nibabel(path: Path) -> tuple[np.ndarray, np.ndarray, Any]:
         array = np.asarray(proxy, dtype=np.float32) if scaled else np.array(proxy.get_unscaled())
         while stream.read(1 << 20):  # gzip compares its checksum at the end of the stream only
             pass
-    return array, image.affine, image.header
+    affine = np.array(image.affine, dtype=np.float64)
+    affine[:3] *= mm_per_unit(image.header)
+    return array, affine, image.header
+
+
+def mm_per_unit(header: Any) -> float:
+    """Millimetres in the unit of length of a NIfTI header; 1 where it names none, as ITK reads it."""
+    unit = header.get_xyzt_units()[0] if hasattr(header, "get_xyzt_units") else "mm"
+    return {"micron": 1e-3, "meter": 1e3}.get(unit, 1.0)
 
 
 def _nibabel_class(path: Path, stream: Any) -> Any:
@@ -309,11 +317,9 @@ def _set_geometry(image: Any, grid: Grid, header: Any) -> None:
     codes = (int(header["sform_code"]), int(header["qform_code"])) if header is not None else (0, 0)
     code = next((c for c in codes if c > 0), 1)
     image.set_sform(grid.affine, code=code)
-    axes = grid.affine[:3, :3] / np.asarray(grid.spacing)
-    rigid = np.abs(axes.T @ axes - np.eye(3)).max() < 1e-5  # a qform cannot hold a shear
+    rigid = grid.shear() < 1e-5  # a qform cannot hold one
     image.set_qform(grid.affine if rigid else None, code=code if rigid else 0)
-    if header is None:
-        image.header.set_xyzt_units("mm")
+    image.header.set_xyzt_units("mm", None if header is None else header.get_xyzt_units()[1])
 
 
 def _write_simpleitk(path: Path, array: np.ndarray, grid: Grid, like: Volume | None) -> None:

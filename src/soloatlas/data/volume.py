@@ -34,6 +34,11 @@ class Grid:
         middle = (np.asarray(self.shape) - 1) / 2
         return np.asarray(self.affine[:3, :3] @ middle + self.affine[:3, 3])
 
+    def shear(self) -> float:
+        """How far the axes are from right angles: the largest cosine between two of them."""
+        axes = self.affine[:3, :3] / np.asarray(self.spacing)
+        return float(np.abs(axes.T @ axes - np.eye(3)).max())
+
     def itk(self) -> tuple[tuple[float, float, float], np.ndarray, np.ndarray]:
         """Spacing, origin (3,) mm and direction (3, 3) as ITK has them: world axes LPS+."""
         lps = _TO_LPS[:, None] * self.affine[:3]
