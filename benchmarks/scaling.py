@@ -97,7 +97,7 @@ def train(point: Point, folder: Path) -> None:
     keep_freed_memory()
     settings = override(os_medseg.preset("quick"), (f"loop.accumulate={point.batches}",))
     place = Place("scaling", point.shape, "cpu", folder)
-    with joined_processes(point.batches) as processes:
+    with joined_processes(point.batches, "cpu") as processes:
         trial = Trial(steps=STEPS)
         session = Session(folder / "run", 0, torch.device("cpu"), settings.loop, trial=trial, processes=processes)
         (folder / "run").mkdir(exist_ok=True)

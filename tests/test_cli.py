@@ -279,6 +279,22 @@ def test_damaged_weights_are_refused(tiny, study, tmp_path):
     shutil.copytree(tiny, other)
     (other / "weights.safetensors").write_bytes(b"nonsense")
     refused("segment", other, study / "test/images", "--output", tmp_path / "s", says="weights.safetensors")
+    (other / "labels.json").write_text("{")
+    refused("segment", other, study / "test/images", "--output", tmp_path / "s", says="labels.json: cannot be read")
+
+
+def test_structures_that_the_working_grid_does_not_hold_are_named(study, tmp_path):
+    labels = nibabel.load(study / "atlas/labels.nii.gz")
+    drawn = np.asarray(labels.dataobj).copy()
+    middle = tuple(n // 2 for n in drawn.shape)
+    drawn[middle] = 9  # one voxel, which no grid of 12 mm holds
+    nibabel.save(nibabel.Nifti1Image(drawn, labels.affine), tmp_path / "labels.nii.gz")
+    given = ["--atlas", study / "atlas/image.nii.gz", "--unlabelled", study / "unlabelled", "--spacing", "12", *TINY]
+    run("train", *given, "--atlas-labels", tmp_path / "labels.nii.gz", "--output", tmp_path / "run")
+    assert "never segmented: label 9; a finer --spacing" in (tmp_path / "run/log.txt").read_text()
+    nibabel.save(nibabel.Nifti1Image((drawn == 9).astype(np.uint8), labels.affine), tmp_path / "one.nii.gz")
+    one = ["--atlas-labels", tmp_path / "one.nii.gz", "--output", tmp_path / "none"]
+    refused("train", *given, *one, says="no structure is left on the working grid")
 
 
 def test_a_bad_scan_in_the_pool_is_named_before_anything_is_trained(study, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from soloatlas.comparison import Request, _reference, _study_for, changes_for, compare_methods
+from soloatlas.comparison import Request, _chosen, _reference, _study_for, _tested, changes_for, compare_methods
 from soloatlas.data.demo import simulate_cohort
 from soloatlas.data.study import with_pool_labels, with_test
 from soloatlas.errors import InputError
@@ -81,6 +81,26 @@ def test_changes_reach_the_methods_that_have_the_setting():
     assert changes_for("resunet", request) == [*TINY[2:], "loop.minutes=2"]
     assert changes_for("syn", request) == [*TINY[4:], "loop.minutes=2"]
     assert changes_for("os-medseg", Request(changes=TINY)) == list(TINY)
+
+
+def test_methods_that_cannot_run_are_left_out_of_all_and_refused_by_name(study, tmp_path, monkeypatch):
+    labelled = replace(study, pool_labels=study.test_labels)
+    assert "mabmis" not in _chosen(labelled, None, Request(atlases=3)), "its atlases would be the whole pool"
+    assert "mabmis" in _chosen(labelled, None, Request(atlases=2))
+    assert "brbs" not in _chosen(replace(study, unlabelled=study.unlabelled[:1]), None, Request())
+    with pytest.raises(InputError, match="mabmis needs 3 scans in the pool; give more, or fewer --atlases"):
+        compare_methods(labelled, ["mabmis"], tmp_path, Request(atlases=3))
+    monkeypatch.setattr("soloatlas.methods.util.find_spec", lambda name: None)
+    assert not {"rigid", "affine", "syn", "greedy"} & set(_chosen(study, None, Request()))
+    with pytest.raises(InputError, match=r"syn needs ants; pip install 'soloatlas\[ants\]'"):
+        compare_methods(study, ["syn"], tmp_path, Request())
+
+
+def test_a_scan_with_nothing_to_score_is_left_out():
+    one = {"method": "a", "dice": 0.6, "case_dice": {"x": 0.5, "y": 0.7}}
+    other = {"method": "b", "dice": 0.5, "case_dice": {"x": 0.5}}
+    best, worst = _tested([one, other], "b")
+    assert best["method"] == "a" and best["minus_reference"]["dice"] == 0 and worst["method"] == "b"
 
 
 def test_what_a_study_lacks_is_named(study, tmp_path):

@@ -45,8 +45,8 @@ def test_visited_probabilities_sum_to_one_everywhere():
     bigger = oblique_grid((16, 16, 16), (1.0, 1.0, 1.0), 10, False)
     maps = torch.rand(3, 16, 16, 16)
     maps = maps / maps.sum(dim=0)
-    seen = {}
-    inference.native_classes(maps, place(grid, bigger), lambda c, p: seen.update({c: p}))
+    seen = dict(inference.native_probabilities(maps, place(grid, bigger)))
+    assert sorted(seen) == [0, 1, 2]
     np.testing.assert_allclose(sum(seen.values()), 1, atol=1e-5)
 
 
@@ -75,6 +75,21 @@ def test_a_sliding_window_of_a_local_network_equals_the_whole_volume():
     whole = inference.student_probabilities(Local(), image, precision="float32")
     slid = inference.student_probabilities(Local(), image, window=(16, 16, 16), precision="float32")
     torch.testing.assert_close(slid, whole, atol=1e-5, rtol=1e-4)
+
+
+def test_a_window_wider_than_the_grid_is_cut_to_it():
+    class Mean(nn.Module):
+        def forward(self, image):  # what a normalising network sees of padding
+            return torch.cat([image, image.mean() + 0 * image], dim=1), []
+
+    image = torch.rand(1, 1, 32, 16, 16)
+    slid = inference.student_probabilities(Mean(), image, window=(16, 32, 16), precision="float32")
+    halves = [
+        inference.student_probabilities(Mean(), image[:, :, part], precision="float32")
+        for part in (slice(0, 16), slice(16, 32))
+    ]
+    torch.testing.assert_close(slid[:, :4], halves[0][:, :4], atol=1e-3, rtol=0)
+    torch.testing.assert_close(slid[:, -4:], halves[1][:, -4:], atol=1e-3, rtol=0)
 
 
 def test_warped_atlas_probabilities_are_the_warped_one_hot():

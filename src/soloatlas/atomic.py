@@ -124,6 +124,18 @@ def write_tensors(path: str | Path, tensors: dict[str, Tensor], metadata: dict[s
             raise OSError(str(error)) from error
 
 
+def read_json(path: Path) -> Any:
+    """The content of a JSON file that `write_json` wrote.
+
+    Raises:
+        InputError: it cannot be read, or is damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path}: cannot be read ({error})") from error
+
+
 def write_json(path: str | Path, content: Any) -> None:
     """Write ``content`` as indented JSON to ``path``, whole or not at all."""
     write_text(path, json.dumps(content, indent=1, ensure_ascii=False, allow_nan=False) + "\n")

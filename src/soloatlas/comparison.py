@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import replacing, write_json
+from soloatlas.atomic import read_json, replacing, write_json
 from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError, RunError
@@ -83,7 +83,7 @@ def compare_methods(
 
     if not study.test_labels:
         raise InputError("compare: needs labelled test scans; give --test and --test-labels")
-    names = _chosen(study, methods)
+    names = _chosen(study, methods, request)
     reference = _reference(names, request.reference)
     require_applicable([load_method(name).preset(request.preset) for name in names], request.changes)
     rows = [_row(study, name, output, request, progress) for name in names]
@@ -108,12 +108,12 @@ def compare_methods(
     return as_text(record)
 
 
-def _chosen(study: Study, methods: Sequence[str] | None) -> list[str]:
+def _chosen(study: Study, methods: Sequence[str] | None, request: Request) -> list[str]:
     known = available_methods()
     if methods is None:
-        return [name for name, m in known.items() if not _lacking(study, m)]
+        return [name for name, m in known.items() if not _lacking(study, m, request)]
     for name in methods:
-        lacking = _lacking(study, load_method(name).METHOD)
+        lacking = _lacking(study, load_method(name).METHOD, request)
         if lacking:
             raise InputError(f"compare: {name} {lacking}")
     return list(methods)
@@ -126,12 +126,15 @@ def _reference(names: Sequence[str], asked: str) -> str:
     return asked or ("os-medseg" if "os-medseg" in names else names[0])
 
 
-def _lacking(study: Study, method: Method) -> str:
-    """What a method needs and the study has not; empty where nothing is missing."""
+def _lacking(study: Study, method: Method, request: Request) -> str:
+    """What a method needs and the study or this machine has not; empty where nothing is missing."""
     if method.pool == "labelled" and not study.pool_labels:
         return "learns from the pool's labels; give --pool-labels DIR"
     if method.atlases == "several" and not study.pool_labels:
         return "takes further atlases from the pool; give --pool-labels DIR"
+    taken = request.atlases - 1 if method.atlases == "several" else 0
+    if len(study.unlabelled) < method.least + taken:
+        return f"needs {method.least + taken} scans in the pool; give more" + (", or fewer --atlases" if taken else "")
     return lacks_modules(method)
 
 
@@ -149,14 +152,15 @@ def _row(study: Study, name: str, output: Path, request: Request, progress: Prog
     seen = _study_for(method, study, request)
     runs = [_run(seen, name, seed, output, request, progress) for seed in request.seeds]
     mean = {m: _mean([run[f"mean_{m}"] for run in runs]) for m in METRICS}
-    cases = {c: float(np.mean([run["case_dice"][c] for run in runs])) for c in runs[0]["case_dice"]}
+    means = {c: _mean([run["case_dice"][c] for run in runs]) for c in runs[0]["case_dice"]}
+    cases = {c: mean for c, mean in means.items() if mean is not None}  # the others had nothing to score
     return {
         "method": name,
         "family": method.family,
         "one_shot": not (seen.pool_labels or seen.more_atlases),
         **mean,
-        "min": min(cases.values()),
-        "max": max(cases.values()),
+        "min": min(cases.values(), default=None),
+        "max": max(cases.values(), default=None),
         "case_dice": cases,
         **{key: _mean([run[key] for run in runs]) for key in COSTS},
         "runs": runs,
@@ -197,7 +201,7 @@ def _run(
         _alone(run_row, study, name, seed, folder, request, changes)
         if progress:
             progress(name, 1, 1, f"seed {seed}")
-    found: dict[str, Any] = json.loads((folder / "row.json").read_text(encoding="utf-8"))
+    found: dict[str, Any] = read_json(folder / "row.json")
     return found
 
 
@@ -236,7 +240,7 @@ def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, 
         pipeline.segment(folder, study.test_images, folder / "test", progress=progress)
     scores = score_study(folder / "test", study, request.scoring, folder / "scores")
     record = read_record(folder)
-    segmented = json.loads((folder / "test" / "segment.json").read_text(encoding="utf-8"))
+    segmented = read_json(folder / "test" / "segment.json")
     fields = read_contents(folder).field_means()
     write_json(
         folder / "row.json",
@@ -261,7 +265,11 @@ def _tested(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
     base = next((row for row in rows if row["method"] == reference), None)
     if base is not None:
         others = [row for row in rows if row is not base]
-        apart = {r["method"]: [r["case_dice"][c] - base["case_dice"][c] for c in base["case_dice"]] for r in others}
+        scored = {c for c in base["case_dice"] if all(c in row["case_dice"] for row in others)}
+        apart = {
+            r["method"]: [r["case_dice"][c] - value for c, value in base["case_dice"].items() if c in scored]
+            for r in others
+        }
         tested = wilcoxon_holm(apart)
         for row in others:
             values = apart[row["method"]]

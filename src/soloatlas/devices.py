@@ -78,14 +78,33 @@ def choose_precision(name: str, device: torch.device) -> torch.dtype:
 
 def free_memory(device: torch.device) -> float:
     """Bytes that may still be filled on ``device``; infinite where the system does not tell."""
-    import torch
-
     if device.type == "cuda":
+        import torch
+
         return float(torch.cuda.mem_get_info(device)[0])
+    return free_main_memory()
+
+
+def free_main_memory() -> float:
+    """Bytes that may still be filled: of the machine, or of the container that this process may not leave."""
     try:
         lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+        machine = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
     except (OSError, StopIteration):
+        return float("inf")
+    return min(machine, *(_left_in(Path("/sys/fs/cgroup"), *names) for names in _LIMITS))
+
+
+_LIMITS = (  # of control groups, version 2 and 1: what may be filled, what is filled
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+
+
+def _left_in(group: Path, limit: str, used: str) -> float:
+    try:
+        return float((group / limit).read_text()) - float((group / used).read_text())
+    except (OSError, ValueError):  # no such group, or "max"
         return float("inf")
 
 

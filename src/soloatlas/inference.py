@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -63,7 +63,8 @@ def _logits(student: nn.Module, image: Tensor, window: Sequence[int]) -> Tensor:
         out: Tensor = student(part)[0]
         return out.float()
 
-    out = sliding_window_inference(image, tuple(window), 1, predict, overlap=0.5, mode="gaussian")
+    size = [min(n, w) for n, w in zip(image.shape[2:], window, strict=True)]  # as patches were drawn
+    out = sliding_window_inference(image, size, 1, predict, overlap=0.5, mode="gaussian")
     assert isinstance(out, Tensor)
     return out
 
@@ -79,53 +80,58 @@ def warped_atlas_probabilities(classes: Tensor, field: Tensor, count: int) -> Te
 
 
 @torch.inference_mode()
-def native_classes(
-    probabilities: Tensor,
-    placement: Placement,
-    visit: Callable[[int, np.ndarray], None] | None = None,
-) -> np.ndarray:
+def native_classes(probabilities: Tensor, placement: Placement) -> np.ndarray:
     """Arg-max on the scan's own grid: probabilities are interpolated there first, a few classes at a time.
 
     Args:
         probabilities: (classes, x, y, z) on the working grid.
         placement: where the scan lies on it.
-        visit: called with each class and its probability on the native grid, when someone keeps them.
 
     Returns:
         (i, j, k) class map in the order of the scan's own axes; background outside the working grid.
     """
     shape = placement.native.shape
-    to_working = torch.from_numpy(np.linalg.inv(placement.matrix)).to(probabilities.device)
     best = torch.zeros(shape, device=probabilities.device)
     classes = torch.zeros(shape, dtype=torch.int16, device=probabilities.device)
-    kept = np.zeros((len(probabilities), *shape), np.float32) if visit else None
-    for start, grid in _slabs(shape, probabilities.shape[1:], to_working):
+    for start, grid in _slabs(placement, probabilities):
         part = slice(start, start + grid.shape[1])
         for first in range(0, len(probabilities), CLASSES_AT_ONCE):
             some = probabilities[first : first + CLASSES_AT_ONCE].float()[None]
             sampled = functional.grid_sample(some, grid, align_corners=True)[0]
-            if kept is not None:
-                kept[first : first + len(sampled), part] = sampled.cpu().numpy()
             value, index = sampled.max(dim=0)
             wins = value > best[part]
             best[part] = torch.where(wins, value, best[part])
             classes[part] = torch.where(wins, (index + first).to(torch.int16), classes[part])
-    if visit and kept is not None:
-        kept[0] += 1 - kept.sum(axis=0)
-        for c, map_ in enumerate(kept):
-            visit(c, map_)
     return classes.cpu().numpy()
 
 
-def _slabs(
-    shape: Sequence[int], working: Sequence[int], to_working: Tensor, thickness: int = 32
-) -> list[tuple[int, Tensor]]:
+@torch.inference_mode()
+def native_probabilities(probabilities: Tensor, placement: Placement) -> Iterator[tuple[int, np.ndarray]]:
+    """(class, its probability on the scan's own grid, float32), one map at a time, the background last.
+
+    Args:
+        probabilities: (classes, x, y, z) on the working grid.
+        placement: where the scan lies on it; outside the working grid there is background.
+    """
+    others = np.zeros(placement.native.shape, np.float32)
+    for number in range(1, len(probabilities)):
+        one = np.zeros_like(others)
+        for start, grid in _slabs(placement, probabilities):
+            sampled = functional.grid_sample(probabilities[None, number : number + 1].float(), grid, align_corners=True)
+            one[start : start + grid.shape[1]] = sampled[0, 0].cpu().numpy()
+        others += one
+        yield number, one
+    yield 0, 1 - others
+
+
+def _slabs(placement: Placement, probabilities: Tensor, thickness: int = 32) -> Iterator[tuple[int, Tensor]]:
     """Sampling positions (normalised, reversed order) of the native grid, slab by slab along its first axis.
 
     Slabs that lie outside the working grid altogether are left out.
     """
-    slabs = []
-    limits = torch.tensor(list(working), device=to_working.device).view(3, 1, 1, 1) - 1
+    shape = placement.native.shape
+    to_working = torch.from_numpy(np.linalg.inv(placement.matrix)).to(probabilities.device)
+    limits = torch.tensor(probabilities.shape[1:], device=to_working.device).view(3, 1, 1, 1) - 1
     linear, shift = to_working[:3, :3], to_working[:3, 3]
     for start in range(0, shape[0], thickness):
         size = (min(thickness, shape[0] - start), shape[1], shape[2])
@@ -134,8 +140,7 @@ def _slabs(
         if bool(((position < -1) | (position > limits + 1)).any(dim=0).all()):
             continue
         grid = (position * 2 / limits.clamp(min=1) - 1).float().flip(0).permute(1, 2, 3, 0)[None]
-        slabs.append((start, grid))
-    return slabs
+        yield start, grid
 
 
 def largest_components(classes: np.ndarray) -> np.ndarray:

@@ -64,8 +64,9 @@ def make_material(
 ) -> Material:
     """Put prepared (x, y, z) arrays on ``device``; the pool stays in main memory if it would take over
     half of the device's free memory, and so do its class maps, if there are any."""
-    empty = torch.zeros(0, 1, *atlas.shape, dtype=torch.float16)
-    pool = torch.stack([torch.from_numpy(scan).to(torch.float16)[None] for scan in scans]) if scans else empty
+    pool = torch.empty(len(scans), 1, *atlas.shape, dtype=torch.float16)
+    for kept, scan in zip(pool, scans, strict=True):  # one copy of the pool, never two
+        kept[0] = torch.from_numpy(scan)
     return Material(
         atlas=torch.from_numpy(atlas).float()[None, None].to(device),
         classes=_class_tensor(classes).to(device),

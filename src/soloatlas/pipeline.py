@@ -51,12 +51,13 @@ def train(
         InputError: the study or the request is wrong.
         RunError: training failed.
     """
+    from soloatlas.devices import find_device
     from soloatlas.processes import joined_processes
     from soloatlas.runs import open_run
     from soloatlas.training_run import TrainingRun
 
     module, settings = _requested(study, method, preset, changes)
-    with joined_processes(settings.loop.accumulate) as processes:
+    with joined_processes(settings.loop.accumulate, find_device(settings.loop.device).type) as processes:
         run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume or not processes.first)
         if run.finished:
             return open_run(output).folder
@@ -113,6 +114,8 @@ def _fit_for(study: Study, method: Method) -> None:
     """Refuse a study that lacks what the method needs, or has labels that it must not see, and a missing extra."""
     if lacking := lacks_modules(method):
         raise InputError(f"--method {method.name} {lacking}")
+    if len(study.unlabelled) < method.least:
+        raise InputError(f"--method {method.name} needs {method.least} unlabelled scans, not {len(study.unlabelled)}")
     if method.pool == "labelled" and not study.pool_labels:
         raise InputError(f"--method {method.name} learns from the pool's labels; give --pool-labels DIR")
     if study.pool_labels and method.pool != "labelled":

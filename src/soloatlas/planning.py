@@ -48,7 +48,7 @@ class Plan:
         seconds: their sum.
         segment_seconds: of one scan, file to file, start of the program and loading of the run left out.
         memory_gb: peak of this process, and ``device_memory_gb`` of its GPU (0 without one).
-        free_memory_gb: what the device has left now.
+        free_memory_gb: what the device has left now; None where the system does not tell.
         disk_gb: of the run's folder and of prepared scans in the cache; ``free_disk_gb`` where the program runs.
     """
 
@@ -66,7 +66,7 @@ class Plan:
     segment_seconds: float
     memory_gb: float
     device_memory_gb: float
-    free_memory_gb: float
+    free_memory_gb: float | None
     disk_gb: float
     free_disk_gb: float
 
@@ -124,7 +124,7 @@ def plan_training(
             segment_seconds=_segment(run, example),
             memory_gb=peak_memory_gb(),
             device_memory_gb=_device_memory_gb(device),
-            free_memory_gb=free_memory(device) / 1e9,
+            free_memory_gb=_known_gb(free_memory(device)),
             disk_gb=(_bytes_in(run.folder) + len(missing) * 2 * math.prod(grid.shape)) / 1e9,
             free_disk_gb=shutil.disk_usage(Path.cwd()).free / 1e9,
         )
@@ -169,6 +169,10 @@ def _learn(run: TrainingRun, study: Study, progress: Progress | None) -> tuple[l
     took = run.record["seconds"].get("measure fields", 0.0)
     each = took / max(1, len(few.scans))
     return [*learning, Part("measure fields", each * scans, f"{scans} scans of {each:.2f} s")], session.device
+
+
+def _known_gb(room: float) -> float | None:
+    return room / 1e9 if math.isfinite(room) else None
 
 
 def stage_parts(trial: Trial, taken: float, minutes: float = 0.0) -> list[Part]:
@@ -219,6 +223,7 @@ def as_text(plan: Plan) -> str:
     rows = [[part.name, duration(part.seconds), part.how] for part in plan.parts]
     rows.append(["in all", duration(plan.seconds), ""])
     gpu = f", {plan.device_memory_gb:.1f} GB of the GPU's" if plan.device_memory_gb else ""
+    free = f" (free now: {plan.free_memory_gb:.1f} GB)" if plan.free_memory_gb is not None else ""
     return "\n".join(
         [
             f"{plan.study}: {plan.scans} unlabelled scans; {plan.method}, preset {plan.preset}, on {plan.device} in "
@@ -227,7 +232,7 @@ def as_text(plan: Plan) -> str:
             "",
             text_table(["part", "time", "how it was found"], rows),
             "",
-            f"memory: {plan.memory_gb:.1f} GB{gpu} (free now: {plan.free_memory_gb:.1f} GB)",
+            f"memory: {plan.memory_gb:.1f} GB{gpu}{free}",
             f"disk: {plan.disk_gb:.2f} GB, run folder and cache of prepared scans (free: {plan.free_disk_gb:.0f} GB)",
             f"segmenting: {plan.segment_seconds:.1f} s a scan, and some seconds to start",
         ]

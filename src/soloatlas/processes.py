@@ -82,11 +82,12 @@ def started_processes() -> Processes:
 
 
 @contextlib.contextmanager
-def joined_processes(batches: int) -> Iterator[Processes]:
+def joined_processes(batches: int, device: str) -> Iterator[Processes]:
     """Join the processes that torchrun has started; without torchrun this one is alone.
 
     Args:
         batches: of an optimiser step.
+        device: ``cpu`` or ``cuda``; each process takes a GPU of its own.
 
     Raises:
         InputError: they cannot be shared evenly.
@@ -103,9 +104,11 @@ def joined_processes(batches: int) -> Iterator[Processes]:
     import torch
     from torch import distributed
 
-    if torch.cuda.is_available():
+    if device == "cuda":
+        if int(os.environ["LOCAL_RANK"]) >= torch.cuda.device_count():
+            raise InputError(f"torchrun started more processes here than there are GPUs ({torch.cuda.device_count()})")
         torch.cuda.set_device(int(os.environ["LOCAL_RANK"]))
-    distributed.init_process_group(timeout=PATIENCE)
+    distributed.init_process_group(None if device == "cuda" else "gloo", timeout=PATIENCE)
     try:
         yield started
     finally:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from soloatlas import fields
-from soloatlas.devices import autocast, choose_precision
+from soloatlas.devices import autocast, choose_precision, free_memory
 from soloatlas.losses.contrastive import contrastive
 from soloatlas.losses.divergence import gaussian_divergence
 from soloatlas.losses.similarity import local_cross_correlation, mutual_information, squared_difference
@@ -180,9 +180,15 @@ class PoolFields:
     """
 
     def __init__(
-        self, network: nn.Module, material: Material, settings: Registration, precision: str, room: float
+        self,
+        network: nn.Module,
+        material: Material,
+        settings: Registration,
+        precision: str,
+        room: float | None = None,
     ) -> None:
-        """``room`` is the number of bytes that may be filled."""
+        """``room``: bytes that may be filled; default: 4 GB, or the part of what is free that a student leaves."""
+        room = min(4e9, 0.15 * free_memory(material.device)) if room is None else room
         self.network, self.material, self.settings = network, material, settings
         self.precision = precision
         needed = len(material.names) * material.atlas.numel() * 3 * 2
@@ -219,5 +225,5 @@ def learn_fields(
 
         return {}, SynFields(material, session)
     network = learn_registration(material, settings.registration, session, share=share)
-    fields_found = PoolFields(network, material, settings.registration, settings.loop.precision, room=4e9)
+    fields_found = PoolFields(network, material, settings.registration, settings.loop.precision)
     return {"registration": network}, fields_found

@@ -19,7 +19,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.atomic import whole_files, write_json, write_tensors
+from soloatlas.atomic import read_json, whole_files, write_json, write_tensors
 from soloatlas.data.files import read_labels, read_volume, write_volume
 from soloatlas.data.labels import LabelTable
 from soloatlas.data.volume import Grid, Volume
@@ -133,7 +133,7 @@ def open_run(folder: str | Path) -> Run:
     if record.get("state") != "finished":
         raise InputError(f"{folder}: training has not finished; go on with soloatlas train ... --resume")
     method = load_method(record["method"])
-    table = LabelTable.from_json(json.loads((folder / "labels.json").read_text(encoding="utf-8")))
+    table = LabelTable.from_json(read_json(folder / "labels.json"))
     return Run(
         folder=folder,
         record=record,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -15,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soloatlas.atomic import require_own, require_writable, write_json
+from soloatlas.atomic import read_json, require_own, require_writable, write_json
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -29,7 +28,7 @@ from soloatlas.errors import InputError, RunError
 from soloatlas.prepare import Prepared, place, prepare_ahead, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
-from soloatlas.segmented import remove_lists, segmented_before, write_lists
+from soloatlas.segmented import remove_empty_lists, require_free, write_lists
 from soloatlas.transfer import Case, transfer_group, transfer_scans, write_case
 
 if TYPE_CHECKING:
@@ -84,9 +83,8 @@ def segment_scans(
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
     require_writable(output)
-    before = segmented_before(run, wishes, scans, output)
-    fresh = not (output / "segment.json").exists()
-    write_lists(run, wishes, output, before, found, scans)
+    require_free(run, wishes, scans, output)
+    write_lists(run, wishes, output, found, scans)
     try:
         if hasattr(run.method, "transfer"):
             transfer_scans(run, scans, output, wishes, progress, found.append)
@@ -96,12 +94,10 @@ def segment_scans(
             _with_networks(run, scans, output, wishes, device, progress, found.append)
     except BaseException:  # what was written before an unreadable scan is in the lists, too
         with contextlib.suppress(RunError):  # a full disk: the first error tells
-            if found or not fresh:
-                write_lists(run, wishes, output, before, found, scans)
-            else:
-                remove_lists(output)
+            write_lists(run, wishes, output, found, scans)
+            remove_empty_lists(output)
         raise
-    write_lists(run, wishes, output, before, found, scans)
+    write_lists(run, wishes, output, found, scans)
     return output
 
 
@@ -258,8 +254,9 @@ class Worker:
         image = self.tensor(prepared.image)
         field = self.register(self.atlas_image, image) if self.register else None
         maps = self._probabilities(image, field)
-        visit = self._probability_writer(scan, output, name) if self.wishes.probabilities else None
-        classes = native_classes(maps, prepared.placement, visit)
+        classes = native_classes(maps, prepared.placement)
+        if self.wishes.probabilities:
+            self._write_probabilities(maps, prepared, scan, output / "probabilities", name)
         if self.wishes.fields and field is not None:
             write_field(field, prepared, output / "fields", name)
         return classes
@@ -279,13 +276,11 @@ class Worker:
             self.wishes.flip,
         )
 
-    def _probability_writer(self, scan: Volume, output: Path, name: str) -> Callable[[int, np.ndarray], None]:
-        def write(index: int, probability: np.ndarray) -> None:
-            value = self.run.table.values[index]
-            path = output / "probabilities" / f"{name}_{value:03d}.nii.gz"
-            write_volume(path, probability.astype(np.float32), scan.grid)
+    def _write_probabilities(self, maps: Tensor, prepared: Prepared, scan: Volume, folder: Path, name: str) -> None:
+        from soloatlas.inference import native_probabilities
 
-        return write
+        for number, probability in native_probabilities(maps, prepared.placement):
+            write_volume(folder / f"{name}_{self.run.table.values[number]:03d}.nii.gz", probability, scan.grid)
 
 
 def write_field(field: Tensor, prepared: Prepared, folder: Path, name: str) -> None:
@@ -343,7 +338,7 @@ def _claim(output: Path, run: Run) -> None:
     """Mark a folder as that of this run's pairs."""
     require_own(output, "synthesise.json")
     owner, marker = str(run.folder.resolve()), output / "synthesise.json"
-    before = json.loads(marker.read_text(encoding="utf-8"))["run"] if marker.exists() else owner
+    before = read_json(marker)["run"] if marker.exists() else owner
     if before != owner:
         raise InputError(f"--output {output}: holds pairs of {before}; choose another folder")
     write_json(marker, {"run": owner, "versions": versions()})

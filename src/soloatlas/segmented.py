@@ -19,33 +19,34 @@ if TYPE_CHECKING:
     from soloatlas.segmentation import Wishes
 
 
-def write_lists(
-    run: Run, wishes: Wishes, output: Path, before: Sequence[Case], found: Sequence[Case], scans: Sequence[Path]
-) -> None:
-    """Write volumes.csv and segment.json: what was there before and not made anew, then what was found, by name.
+def write_lists(run: Run, wishes: Wishes, output: Path, found: Sequence[Case], scans: Sequence[Path]) -> None:
+    """Write volumes.csv and segment.json: what is there already and not made anew, then what was found, by name.
 
     Written before the first map, too: segment.json names the files of ``scans``, so that a call that was killed
-    may be given again, and a map that somebody else put there is known as theirs.
+    may be given again, and a map that somebody else put there is known as theirs. Read again each time: other calls
+    may segment other scans into the same folder meanwhile.
     """
+    before = _read(output)
     made = {case["case"] for case, _ in found}
-    kept = [(case, volumes) for case, volumes in before if case["case"] not in made]
+    kept = [(case, volumes) for case, volumes in _cases(output, before) if case["case"] not in made]
     every = [*kept, *sorted(found, key=lambda one: str(one[0]["case"]))]
     rows = [[case["case"], *row] for case, volumes in every for row in volumes]
-    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="") as file:
+    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
         csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
-    files = _ours(_read(output)) | {written_name(path) for path in scans}
+    files = _ours(before) | {written_name(path) for path in scans}
     record = {"run": str(run.folder.resolve()), **asdict(wishes), "files": sorted(files)}
     write_json(output / "segment.json", {**record, "cases": [case for case, _ in every], "versions": versions()})
 
 
-def remove_lists(output: Path) -> None:
+def remove_empty_lists(output: Path) -> None:
     """Take away the lists of a folder where nothing was segmented."""
-    for name in ("volumes.csv", "segment.json"):
-        (output / name).unlink(missing_ok=True)
+    if not _read(output).get("cases"):
+        for name in ("volumes.csv", "segment.json"):
+            (output / name).unlink(missing_ok=True)
 
 
-def segmented_before(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> list[Case]:
-    """Scans that this run has segmented in the same way into this folder, as far as their maps are still there.
+def require_free(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> None:
+    """See that nothing is lost: what the folder holds must be segmented by this run in the same way.
 
     Raises:
         InputError: the folder holds segmentations by another run or with other wishes, or files of others that
@@ -57,7 +58,7 @@ def segmented_before(run: Run, wishes: Wishes, scans: Sequence[Path], output: Pa
     if foreign:
         raise InputError(f"--output {output}: holds {foreign[0]}, which is not of this run; choose another folder")
     if not record:
-        return []
+        return
     if record["run"] != str(run.folder.resolve()):
         raise InputError(f"--output {output}: holds segmentations by {record['run']}; choose another folder")
     other = [name for name, value in asdict(wishes).items() if record.get(name) != value]
@@ -66,8 +67,13 @@ def segmented_before(run: Run, wishes: Wishes, scans: Sequence[Path], output: Pa
             f"--output {output}: holds segmentations with {other[0]} {record.get(other[0])}, not "
             f"{getattr(wishes, other[0])}; choose another folder"
         )
-    rows = _volumes(output)
-    kept = [case for case in record["cases"] if (output / case["output"]).exists()]
+    _volumes(output)
+
+
+def _cases(output: Path, record: dict[str, Any]) -> list[Case]:
+    """The cases of the lists whose maps are still there."""
+    rows = _volumes(output) if record else []
+    kept = [case for case in record.get("cases", []) if (output / case["output"]).exists()]
     return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
 
 
@@ -90,7 +96,7 @@ def _read(output: Path) -> dict[str, Any]:
 
 def _volumes(output: Path) -> list[list[str]]:
     try:
-        with (output / "volumes.csv").open(newline="") as file:
+        with (output / "volumes.csv").open(newline="", encoding="utf-8") as file:
             return list(csv.reader(file))[1:]
     except (OSError, ValueError) as error:
         raise _damaged(output, error) from error

@@ -212,6 +212,13 @@ def spatial_change(
     return displacement[:, :, x, y, z], origin
 
 
+def drawn_patch(images: Tensor, patch: Sequence[int], draw: torch.Generator) -> Tensor:
+    """The same random patch of each image (batch, channel, x, y, z); the images where no size is given."""
+    size, origin = _place_patch(images.shape[2:], patch, draw)
+    x, y, z = (slice(o, o + n) for o, n in zip(origin, size, strict=True))
+    return images[:, :, x, y, z]
+
+
 def _place_patch(
     shape: Sequence[int], patch: Sequence[int], draw: torch.Generator
 ) -> tuple[tuple[int, int, int], tuple[int, int, int]]:

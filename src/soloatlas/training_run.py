@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import hashlib
+import io
 import json
 import logging
 import os
-import resource
 import sys
 import time
 from dataclasses import dataclass, field, replace
@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import replacing, require_own
+from soloatlas.atomic import replacing, require_own, write_text
 from soloatlas.data.files import file_sha256, read_labels, read_volume
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
@@ -144,11 +144,27 @@ class TrainingRun:
                     scan.name,
                     scan.score,
                 )
+        self._look_for_structures()
         self.record["grid"] = grid_to_json(self.prepared.working)
         self.record["pool"] = [
             {"name": s.name, "similarity": round(s.score, 4), "aligned": s.aligned} for s in self.prepared.scans
         ]
         self._took("prepare", start)
+
+    def _look_for_structures(self) -> None:
+        """Name the structures of which the working grid holds no voxel; they cannot be learnt.
+
+        Raises:
+            InputError: it holds none at all.
+        """
+        assert self.prepared is not None
+        table, present = self.prepared.table, set(np.unique(self.prepared.atlas_labels).tolist())
+        lost = [name for number, name in enumerate(table.names) if number and number not in present]
+        remedy = "a finer --spacing, or a larger prepare.size, would hold them"
+        if len(lost) == table.classes - 1:
+            raise InputError(f"{self.study.atlas_labels}: no structure is left on the working grid; {remedy}")
+        if lost:
+            log.warning("not on the working grid, so never segmented: %s; %s", ", ".join(lost), remedy)
 
     def _prepare_study(self, cache: Path | None, watch: Callable[[int, int], None] | None = None) -> PreparedStudy:
         """Atlas and pool on the working grid, the pool left out where the method does not look at it."""
@@ -162,6 +178,7 @@ class TrainingRun:
         assert self.prepared is not None
         session = self.session(progress)
         material = material_of(self.prepared, session, self.study)
+        self.prepared = replace(self.prepared, scans=())  # the material has them, and they are large
         self.train(material, session)
         self.measure_fields(material, session)
 
@@ -195,6 +212,9 @@ class TrainingRun:
         if "adapted" not in self.record:
             asked, room = to_dict(self.settings), free_memory(session.device)
             adapted = fit_to_memory(self.settings, material.shape, material.class_count, room)
+            if to_dict(adapted) != asked and not self.method.METHOD.patches:
+                log.warning("the working grid may not fit into memory, and %s takes no patches", self.record["method"])
+                adapted = self.settings
             self.record |= {"adapted": to_dict(adapted) != asked, "settings": to_dict(adapted)}
             if self.record["adapted"]:
                 log.warning("not enough memory for the whole grid: training on patches of %s", adapted.student.patch)
@@ -228,10 +248,11 @@ class TrainingRun:
             rows.append({"scan": name, **row})
             if i < SAMPLES:
                 samples |= {f"{kind}_{i}": array for kind, array in pair.items()}
-        with replacing(self.folder / "fields.csv") as temporary, temporary.open("w", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]))
-            writer.writeheader()
-            writer.writerows(rows)
+        table = io.StringIO()
+        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+        write_text(self.folder / "fields.csv", table.getvalue())
         with replacing(self.folder / "samples.npz") as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **samples)
         self._took("measure fields", start)
@@ -365,6 +386,10 @@ def _log_to(path: Path) -> None:
 
 
 def peak_memory_gb() -> float:
-    """Largest resident memory of this process so far (Linux counts kB, macOS bytes)."""
+    """Largest resident memory of this process so far (Linux counts kB, macOS bytes); 0 where nobody counts."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak / (1e9 if sys.platform == "darwin" else 1e6)

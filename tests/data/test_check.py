@@ -144,9 +144,21 @@ def test_every_atlas_of_several_is_checked(study: Study, tmp_path: Path) -> None
     assert {(f.level, f.where, f.problem) for f in findings} == {
         ("warning", str(second[1]), "value 9 has no name"),
         ("note", str(second[1]), "'right part' (4) is named but not drawn"),
+        ("error", str(second[1]), "label values 9 are not in the atlas"),
     }
     spoilt = dataclasses.replace(study, more_atlases=((put(second[0], np.ones(SHAPE, np.float32)), second[1]),))
     assert "empty" in check_study(spoilt)[0].problem
+
+
+def test_labels_of_the_pool_are_checked(study: Study, tmp_path: Path) -> None:
+    strange = labels()
+    strange[5, 5, 5] = 9
+    good = [put(tmp_path / f"{n}.nii.gz", labels()) for n in range(len(study.unlabelled) - 2)]
+    elsewhere = put(tmp_path / "elsewhere.nii.gz", labels(), np.diag([1.1, 1, 1, 1]))
+    pool = (*good, put(tmp_path / "strange.nii.gz", strange), elsewhere)
+    findings = check_study(dataclasses.replace(study, pool_labels=pool))
+    assert [(f.level, f.where) for f in findings] == [("error", str(pool[-2])), ("error", str(pool[-1]))]
+    assert "values 9" in findings[0].problem and "not on its image's grid" in findings[1].problem
 
 
 def test_a_scan_given_as_labels_and_labels_given_as_a_scan(study: Study) -> None:

@@ -163,6 +163,17 @@ def test_the_atlas_and_its_labels_are_left_out_of_the_pool_and_this_is_said(tmp_
         assert "under_another_name.nii.gz is the atlas: left out" in study.notes[1]
 
 
+def test_an_atlas_as_large_as_its_labels_is_recognised(tmp_path: Path) -> None:
+    for name in ("image.nii", "labels.nii", "pool/other.nii"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(name.ljust(40).encode())
+    for name in ("image.nii", "labels.nii"):
+        shutil.copy(tmp_path / name, tmp_path / "pool")
+    study = make_study(tmp_path / "image.nii", tmp_path / "labels.nii", tmp_path / "pool")
+    assert names(study.unlabelled) == ["other.nii"] and len(study.notes) == 2
+
+
 def test_a_pool_of_the_atlas_alone_is_refused(tmp_path: Path) -> None:
     own(tmp_path)
     labels = tmp_path / "atlas" / "labels.nii.gz"

@@ -137,11 +137,17 @@ def _check_labels(study: Study, grids: dict[Path, Grid]) -> list[Finding]:
         findings += found
         if drawn is not None:
             findings += _check_atlas_labels(path, drawn, label_table(np.unique(drawn.array).tolist(), names), names)
+            findings += _check_values(path, drawn, table, "error", _REFUSED)
+    for image, path in zip(study.unlabelled, study.pool_labels, strict=False):
+        drawn, found = _labels_on(path, grids.get(image))
+        findings += found
+        if drawn is not None:
+            findings += _check_values(path, drawn, table, "error", _REFUSED)
     for image, path in zip(study.test_images, study.test_labels, strict=False):
         truth, found = _labels_on(path, grids.get(image))
         findings += found
-        if truth is not None and table is not None:
-            findings += _check_truth(path, truth, table)
+        if truth is not None:
+            findings += _check_values(path, truth, table, "warning", "they are never predicted and score 0")
     return findings
 
 
@@ -223,11 +229,14 @@ def _faces(box: tuple[slice, ...], grid: Grid) -> list[str]:
     return found
 
 
-def _check_truth(path: Path, truth: Volume, table: LabelTable) -> Iterator[Finding]:
-    unknown = sorted(set(np.unique(truth.array).tolist()) - set(table.values))
-    if unknown:
-        problem = f"label values {', '.join(map(str, unknown))} are not in the atlas"
-        yield Finding("warning", str(path), problem, "they are never predicted and score 0")
+def _check_values(
+    path: Path, labels: Volume, table: LabelTable | None, level: Level, consequence: str
+) -> Iterator[Finding]:
+    """The finding for values that the first atlas has not, as far as its labels could be read."""
+    unknown = sorted(set(np.unique(labels.array).tolist()) - set(table.values if table else ()))
+    if table is not None and unknown:
+        shown = ", ".join(map(str, unknown[:5])) + (f" and {len(unknown) - 5} more" if len(unknown) > 5 else "")
+        yield Finding(level, str(path), f"label values {shown} are not in the atlas", consequence)
 
 
 def _compare(facts: Sequence[ScanFacts]) -> Iterator[Finding]:

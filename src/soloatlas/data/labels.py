@@ -234,7 +234,10 @@ def _from_json(text: str, path: Path) -> Names:
     names: Names = {}
     for key, item in labels.items():
         value, name = _entry(key, item, path)
-        colour = _colour(colours[str(value)]) if str(value) in colours else None
+        try:
+            colour = _colour(colours[str(value)]) if str(value) in colours else None
+        except (TypeError, ValueError) as error:
+            raise InputError(f"{path}: the colour of {value} is not three numbers, as in [255, 0, 0]") from error
         _add(names, value, name, colour, path)
     return names
 

@@ -140,12 +140,13 @@ def _pool(
     scans: Sequence[Path], atlas: Path, atlas_labels: Path, where: Path
 ) -> tuple[tuple[Path, ...], tuple[str, ...]]:
     """The scans that are neither the atlas nor its labels, and what was left out."""
-    known = {path.stat().st_size: path for path in (atlas, atlas_labels)}
+    known = {path: path.stat().st_size for path in (atlas, atlas_labels)}
     kept: list[Path] = []
     notes: list[str] = []
     for scan in scans:
-        twin = known.get(scan.stat().st_size)  # files of another size need no hash
-        if twin is not None and file_sha256(scan) == file_sha256(twin):
+        alike = [path for path, size in known.items() if size == scan.stat().st_size]  # others need no hash
+        twin = next((path for path in alike if file_sha256(path) == file_sha256(scan)), None)
+        if twin is not None:
             what = "the atlas" if twin is atlas else "the atlas's labels"
             notes.append(f"{scan} is {what}: left out of the unlabelled scans")
         else:

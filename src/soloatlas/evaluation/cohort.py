@@ -103,8 +103,8 @@ def evaluate(
         **_summary(cases, described),
         "rule": rule(tolerance_mm, labels, not_contoured_if_absent, unite_sides),
         "tolerance_mm": float(tolerance_mm),
-        "predictions": str(predictions),
-        "truth": str(given) if isinstance(given, Path) else [str(path) for path in given],
+        "predictions": str(Path(predictions).absolute()),
+        "truth": str(given.absolute()) if isinstance(given, Path) else [str(path.absolute()) for path in given],
         "predictions_without_truth": unused,
         "soloatlas": _version(),
     }

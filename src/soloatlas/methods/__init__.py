@@ -30,6 +30,8 @@ class Method:
             warped; ``student``, the network that segments.
         pool: what it learns from the pool: its ``scans``, ``labelled`` scans (which is not one-shot), or ``none``.
         atlases: how many labelled scans it takes.
+        patches: whether it can be trained on patches of the working grid, where the whole does not fit in memory.
+        least: unlabelled scans that it can do with.
         modules: Python modules that it needs beside the package's own, from the extra ``ants``.
     """
 
@@ -41,6 +43,8 @@ class Method:
     stages: tuple[Literal["register", "student"], ...]
     pool: Literal["scans", "labelled", "none"] = "scans"
     atlases: Literal["one", "several"] = "one"
+    patches: bool = True
+    least: int = 1
     modules: tuple[str, ...] = ()
 
 

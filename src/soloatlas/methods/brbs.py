@@ -32,6 +32,8 @@ METHOD = Method(
     needs="one labelled atlas, a pool of two or more unlabelled scans",
     typical="15-90 min, 3-6 GB",
     stages=("register", "student"),
+    patches=False,
+    least=2,  # the style of one and the shape of another
 )
 
 
@@ -120,8 +122,6 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     from soloatlas.segmenter import segmentation_network, segmentation_weights
     from soloatlas.training import Rival, Stage, fit, steps_of
 
-    if len(material.names) < 2:
-        raise InputError("brbs takes the style of one scan and the shape of another; the pool needs two scans")
     r, s = settings.registration, settings.student
     registration = registration_network(r, session.seed, session.device)
     student = segmentation_network(s, material.class_count, session)

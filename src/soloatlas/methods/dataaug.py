@@ -152,7 +152,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
 
     material = with_atlas(material) if settings.sampling.atlas else material
     registration = learn_registration(material, settings.registration, session, share=0.2)
-    fields = PoolFields(registration, material, settings.registration, settings.loop.precision, room=4e9)
+    fields = PoolFields(registration, material, settings.registration, settings.loop.precision)
     networks = {"registration": registration}
     changes = None
     if settings.sampling.pairs in ("independent", "coupled"):
@@ -194,7 +194,7 @@ def learn_appearance(
         network = AppearanceNetwork().to(session.device)
 
     def objective(step: int, chosen: Sequence[int]) -> dict[str, Tensor]:
-        change = network(material.atlas, brought[list(chosen)].float())
+        change = network(material.atlas, brought[list(chosen)].to(material.device).float())
         made = warp(material.atlas + change, fields[chosen[0]])
         return {
             "appearance": reconstruction_error(material.scans(chosen), made),
@@ -206,7 +206,7 @@ def learn_appearance(
     stage = Stage("appearance", {"appearance": network}, objective, weights, items, steps, 1, a.learning_rate)
     fit(replace(stage, share=0.2), session)
     with torch.inference_mode():
-        found = [network(material.atlas, scan[None].float()).half() for scan in brought]
+        found = [_kept(network(material.atlas, scan[None].to(material.device).float()), material) for scan in brought]
     return network, torch.cat(found).clone()
 
 
@@ -223,8 +223,13 @@ def bring_back(material: Material, settings: Settings, session: Session) -> Tens
     for item in range(len(material.names)):
         scan = material.scans([item])
         field = predict_field(network, scan, material.atlas, r, settings.loop.precision)
-        found.append(warp(scan, field).half())
+        found.append(_kept(warp(scan, field), material))
     return torch.cat(found)
+
+
+def _kept(image: Tensor, material: Material) -> Tensor:
+    """In float16 where the pool is kept: as large as the pool, all of them may not fit on the device."""
+    return image.half().to(material.pool.device)
 
 
 def augmented_pairs(

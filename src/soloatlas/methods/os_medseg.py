@@ -156,13 +156,16 @@ def build_teacher(settings: Settings, session: Session) -> nn.Module:
 def learn_reconstruction(teacher: nn.Module, material: Material, settings: Settings, session: Session) -> None:
     """Train the teacher alone first (the schedules ``pretrain`` and ``freeze``)."""
     from soloatlas.losses.similarity import reconstruction_error
+    from soloatlas.randomness import generator
+    from soloatlas.segmenter import drawn_patch
     from soloatlas.training import Stage, fit, steps_of
 
+    s, items = settings.student, len(material.names)
+
     def objective(step: int, items: Sequence[int]) -> dict[str, Tensor]:
-        scans = material.scans(items)
+        scans = drawn_patch(material.scans(items), s.patch, generator(session.seed, "reconstruct", step))
         return {"reconstruction": reconstruction_error(scans, teacher(scans)[0])}
 
-    s, items = settings.student, len(material.names)
     steps = steps_of(s.steps, s.epochs, items, s.batch)
     weights = {"reconstruction": 1.0}
     stage = Stage("reconstruct", {"teacher": teacher}, objective, weights, items, steps, s.batch, s.learning_rate)

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from soloatlas.data.files import read_labels, read_volume, scan_name
 from soloatlas.data.volume import Grid, Volume
-from soloatlas.prepare.cohort import HELPER_DIED, Prepared, cores, prepare_scan
+from soloatlas.prepare.cohort import HELPER_DIED, Prepared, helpers, prepare_scan
 from soloatlas.settings import Prepare
 
 FEW = 4  # so many scans are prepared sooner than processes have started
@@ -25,12 +25,12 @@ _shared: tuple[Volume, Grid, Prepare, Volume] | None = None  # in a helper proce
 def prepare_ahead(
     scans: Sequence[Path], atlas: Volume, working: Grid, settings: Prepare, labels: Volume, workers: int | None = None
 ) -> Iterator[Ready]:
-    """Each scan and `prepare_scan` of it, in their order; at most two for each process wait to be taken.
+    """Each scan and `prepare_scan` of it, in their order; at most one for each process waits to be taken.
 
     Args:
         scans: files.
         atlas, working, settings, labels: as for `prepare_scan`; the two volumes as they were read from their files.
-        workers: processes; default: the cores this process may use. 1: no other process is started.
+        workers: processes; default: one for each core, as far as memory goes. 1: no other process is started.
 
     Where processes cannot start (a script without the ``if __name__ == "__main__"`` guard) or die, the rest is done
     here and a warning says so.
@@ -38,7 +38,7 @@ def prepare_ahead(
     Raises:
         InputError: when its turn has come, a scan that cannot be read.
     """
-    count, taken = min(len(scans) - FEW, workers or cores()), 0
+    count, taken = min(len(scans) - FEW, workers or helpers(atlas)), 0
     if count > 1 and atlas.path and labels.path:
         try:
             for ready in _in_processes(scans, (atlas.path, working, settings, labels.path), count):
@@ -54,8 +54,9 @@ def _in_processes(scans: Sequence[Path], shared: tuple[Path, Grid, Prepare, Path
     spawn = multiprocessing.get_context("spawn")
     pool = concurrent.futures.ProcessPoolExecutor(count, spawn, initializer=_begin, initargs=shared)
     try:
-        waiting = deque(pool.submit(_prepare_there, path) for path in scans[: 2 * count])
-        for path in (*scans[2 * count :], *[None] * min(len(scans), 2 * count)):
+        ahead = count + 1  # each holds a scan at its own resolution
+        waiting = deque(pool.submit(_prepare_there, path) for path in scans[:ahead])
+        for path in (*scans[ahead:], *[None] * min(len(scans), ahead)):
             ready = waiting.popleft().result()
             if path is not None:
                 waiting.append(pool.submit(_prepare_there, path))

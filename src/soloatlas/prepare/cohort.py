@@ -21,6 +21,7 @@ from soloatlas.data.files import file_sha256, read_labels, read_volume, scan_nam
 from soloatlas.data.labels import LabelTable, label_table, read_label_names
 from soloatlas.data.study import Study
 from soloatlas.data.volume import Grid, Volume
+from soloatlas.devices import free_main_memory
 from soloatlas.errors import InputError
 from soloatlas.prepare.alignment import align
 from soloatlas.prepare.grids import (
@@ -49,7 +50,7 @@ class Prepared:
 
     Attributes:
         name: file name without its ending.
-        image: (x, y, z) float32 in [0, 1], with the precision of float16; 0 outside the field of view.
+        image: (x, y, z) float16 in [0, 1]; 0 outside the field of view.
         placement: the way back to the scan's own grid.
         score: normalised cross-correlation with the atlas after alignment, in [-1, 1].
         aligned: False where the alignment is not to be trusted (`align`).
@@ -108,9 +109,8 @@ def prepare_scan(
         transform, score, aligned = align(scan, atlas, settings.align, labels)
     placement = place(scan.grid, working, transform)
     image = resample(normalise(scan.array, settings), placement.matrix, working.shape)
-    # Rounded as the cache rounds: a second run sees the same numbers.
-    image = image.astype(np.float16).astype(np.float32)
-    return Prepared(name or (scan_name(scan.path) if scan.path else "scan"), image, placement, score, aligned)
+    name = name or (scan_name(scan.path) if scan.path else "scan")
+    return Prepared(name, image.astype(np.float16), placement, score, aligned)
 
 
 def prepare_study(
@@ -127,7 +127,7 @@ def prepare_study(
         settings: how to prepare them.
         cache: folder that keeps each prepared scan under a hash of its bytes, the atlas's, the settings and
             `PREPARE_VERSION`; None keeps nothing.
-        workers: processes; default: the cores this process may use. 1: no other process is started.
+        workers: processes; default: one for each core, as far as memory goes. 1: no other process is started.
         progress: called with (scans done, scans in all), the scans found in the cache first.
 
     Returns:
@@ -144,7 +144,7 @@ def prepare_study(
     working = working_grid(finite(atlas), settings, labels)
     ready = prepare_scan(atlas, atlas, working, settings)
     classes = prepare_labels(table.encode(labels.array), ready.placement, table.classes)
-    scans = _prepare_pool(study, settings, working, cache, workers, progress)
+    scans = _prepare_pool(study, settings, working, cache, workers or helpers(atlas), progress)
     return PreparedStudy(working, ready, classes, table, scans, settings)
 
 
@@ -183,7 +183,7 @@ def save_prepared(folder: Path, study: PreparedStudy) -> None:
     (folder / "prepared.json").unlink(missing_ok=True)
     scans = []
     for number, prepared in enumerate((study.atlas, *study.scans)):
-        write_array(folder / f"image-{number:04d}.npy", prepared.image.astype(np.float16))
+        write_array(folder / f"image-{number:04d}.npy", prepared.image)
         scans.append({"name": prepared.name, **_to_json(prepared)})
     write_array(folder / "atlas_labels.npy", study.atlas_labels)
     content = {
@@ -269,6 +269,15 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
+BYTES_A_VOXEL = 24  # of a scan at its own resolution, while it is prepared: read, smoothed, its body found
+
+
+def helpers(like: Volume) -> int:
+    """How many processes may prepare scans at a time: one a core, as far as scans like this one fit into memory."""
+    room = free_main_memory() / (BYTES_A_VOXEL * like.array.size + 5e8)
+    return max(1, int(min(cores(), room)))
+
+
 @dataclass(frozen=True)
 class _Job:
     """One scan of a pool; small, since it travels to another process (the grid is made again there)."""
@@ -336,7 +345,7 @@ def _prepare_one(job: _Job) -> Prepared:
     atlas, labels, working = _atlases[key]
     prepared = prepare_scan(read_volume(job.scan), atlas, working, job.settings, labels, scan_name(job.scan))
     if job.kept is not None:
-        write_array(job.kept.with_suffix(".npy"), prepared.image.astype(np.float16))
+        write_array(job.kept.with_suffix(".npy"), prepared.image)
         write_json(job.kept.with_suffix(".json"), _to_json(prepared))  # last: with it, the entry is complete
     return prepared
 
@@ -363,7 +372,7 @@ def _to_json(prepared: Prepared) -> dict[str, Any]:
 
 def _from_json(content: dict[str, Any], name: str, image: Path) -> Prepared:
     placement = Placement.from_json(content["placement"])
-    array = np.load(image, allow_pickle=False).astype(np.float32)
+    array = np.load(image, allow_pickle=False)
     return Prepared(name, array, placement, float(content["score"]), bool(content["aligned"]))
 
 

@@ -113,7 +113,8 @@ def _largest(mask: np.ndarray) -> np.ndarray:
     parts, count = ndimage.label(mask)
     if count == 0:
         return np.ones(mask.shape, dtype=bool)
-    sizes = np.bincount(parts.ravel())
+    # A slab at a time: the whole would be copied in 64 bits.
+    sizes = np.sum([np.bincount(slab.ravel(), minlength=count + 1) for slab in parts], axis=0)
     sizes[0] = 0
     return np.asarray(parts == sizes.argmax())
 

@@ -21,6 +21,7 @@ _WIDTH = 9.4  # inches; at the page's width this makes 9 pt text about as large 
 _POINTS = 300  # of one loss curve: more than its pixels is only weight
 _STYLE: dict[str, Any] = {
     "svg.fonttype": "none",
+    "text.parse_math": False,  # a structure may be called "$x"
     "font.family": "DejaVu Sans",  # wide: nothing overlaps in the page's own font
     "font.size": 8.5,
     "axes.titlesize": 9,

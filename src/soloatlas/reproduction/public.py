@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from soloatlas.atomic import read_json
 from soloatlas.data.cohorts.catalogue import find_dataset
 from soloatlas.data.cohorts.dataset import Dataset, splits_of
 from soloatlas.data.cohorts.laying_out import lay_out, record_atlas
@@ -46,7 +46,7 @@ def public_cohort(
         InputError: see `lay_out`; or the atlas is not a labelled scan of the pool.
     """
     folder = lay_out(dataset, data, output, split, counting(progress, "lay out"))
-    settled = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    settled = read_json(folder / "split.json")
     if atlas is not None:
         record_atlas(folder, atlas, "named by --atlas")
     elif "atlas" not in settled:

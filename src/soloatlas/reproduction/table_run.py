@@ -138,7 +138,7 @@ def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     A case's DSC is averaged over seeds first; the deviation is the sample's (divisor n - 1). ``seed_sd`` is the
     deviation of the mean DSC over seeds. ``dice_without_zeros``: see `structures.dice_without_zeros`.
     """
-    cases = [c for c in runs[0]["case_dice"] if runs[0]["case_dice"][c] is not None]
+    cases = _scored_cases(runs)
     by_case = np.array([np.mean([run["case_dice"][c] for run in runs]) for c in cases])
     means = [run["mean_dice"] for run in runs]
     others = [run["mean_dice_without_zeros"] for run in runs if run.get("mean_dice_without_zeros") is not None]
@@ -151,6 +151,11 @@ def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
         "seed_sd": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
         "dice_without_zeros": float(np.mean(others)) if len(others) == len(runs) else None,
     }
+
+
+def _scored_cases(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Scans in which every run had something to score."""
+    return [c for c in runs[0]["case_dice"] if all(run["case_dice"][c] is not None for run in runs)]
 
 
 def _structure_means(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
@@ -166,7 +171,7 @@ def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[s
     """
     from soloatlas.evaluation.statistics import bootstrap_interval
 
-    cases = [c for c in runs[0]["case_dice"] if runs[0]["case_dice"][c] is not None]
+    cases = _scored_cases([*runs, *reference])
     differences = [
         float(np.mean([a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)]))
         for c in cases

@@ -28,7 +28,7 @@ class MetricsLog:
         """Drop this stage's rows after ``step``: they will be made again."""
         rows = self._rows()
         kept = [r for r in rows if r[0] != self.stage or int(r[1]) <= step]
-        with replacing(self.path) as temporary, temporary.open("w", newline="") as file:
+        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([["stage", "step", "term", "value"], *kept])
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
@@ -53,7 +53,7 @@ class MetricsLog:
                 f"{self.stage}: loss term '{wrong[0]}' is not finite at step {step}; lower the learning rate "
                 "or use --set loop.precision=float32, then go on with --resume"
             )
-        with self.path.open("a", newline="") as file:
+        with self.path.open("a", newline="", encoding="utf-8") as file:
             csv.writer(file).writerows([self.stage, step, n, f"{v:.6g}"] for n, v in means.items())
         self.sums, self.counts = {}, {}
         return " ".join(f"{name} {value:.4f}" for name, value in means.items())
@@ -61,5 +61,5 @@ class MetricsLog:
     def _rows(self) -> list[list[str]]:
         if not self.path.exists():
             return []
-        with self.path.open(newline="") as file:
+        with self.path.open(newline="", encoding="utf-8") as file:
             return [row for row in csv.reader(file) if len(row) == 4 and row[1].isdigit()]

@@ -6,13 +6,12 @@ written anew where the values change.
 
 from __future__ import annotations
 
-import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from soloatlas.atomic import replacing, write_json
+from soloatlas.atomic import read_json, replacing, write_json
 from soloatlas.data.cohorts.checking import problems
 from soloatlas.data.cohorts.dataset import Case, Dataset, Found, parts, splits_of
 from soloatlas.data.files import read_labels, write_volume
@@ -88,7 +87,7 @@ def _complete(folder: Path, origin: dict[str, str]) -> bool:
     """
     if not (folder / "split.json").is_file():
         return False
-    there = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    there = read_json(folder / "split.json")
     if any(there.get(key) != value for key, value in origin.items()):
         raise InputError(f"{folder}: holds a cohort of other data ({there.get('data')}); remove it or name another")
     return True
@@ -120,7 +119,7 @@ def record_atlas(folder: Path, atlas: str, rule: str) -> None:
     Raises:
         InputError: it is not in the pool, or has no labels.
     """
-    content = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+    content = read_json(folder / "split.json")
     if atlas not in content["pool"] or not (folder / "labels" / f"{atlas}.nii.gz").is_file():
         raise InputError(f"--atlas {atlas}: not a labelled scan of the pool of {folder}; see its split.json")
     write_json(folder / "split.json", {**content, "atlas": atlas, "atlas_rule": rule})

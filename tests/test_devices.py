@@ -1,0 +1,21 @@
+"""What is free of a machine's memory, and of a container's."""
+
+from pathlib import Path
+
+import torch
+
+from soloatlas import devices
+from soloatlas.devices import free_main_memory, free_memory
+
+
+def test_a_container_has_less_than_its_machine(tmp_path: Path, monkeypatch):
+    whole = free_main_memory()
+    assert 0 < whole < float("inf")
+    assert devices._left_in(tmp_path, "memory.max", "memory.current") == float("inf")
+    (tmp_path / "memory.max").write_text("max\n")
+    (tmp_path / "memory.current").write_text("1000\n")
+    assert devices._left_in(tmp_path, "memory.max", "memory.current") == float("inf")
+    (tmp_path / "memory.max").write_text("5000\n")
+    assert devices._left_in(tmp_path, "memory.max", "memory.current") == 4000
+    monkeypatch.setattr(devices, "_left_in", lambda *_: 123.0)
+    assert free_main_memory() == free_memory(torch.device("cpu")) == 123.0
