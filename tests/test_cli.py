@@ -272,6 +272,13 @@ def test_a_run_trained_in_fp16_segments_on_a_cpu(tiny, study, tmp_path):
     assert (tmp_path / "maps/test_01.nii.gz").exists()
 
 
+def test_a_run_that_another_version_would_train_otherwise_is_not_gone_on_with(tiny, study, tmp_path):
+    shutil.copytree(tiny, tmp_path / "other")
+    record = json.loads((tmp_path / "other/run.json").read_text())
+    (tmp_path / "other/run.json").write_text(json.dumps(record | {"generation": 0, "state": "training"}))
+    refused("train", study, "--output", tmp_path / "other", "--resume", *TINY, says="begun by another version")
+
+
 def test_damaged_weights_are_refused(tiny, study, tmp_path):
     import shutil
 

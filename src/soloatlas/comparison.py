@@ -25,7 +25,7 @@ from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError, RunError
 from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.methods import Method, available_methods, lacks_modules, load_method, settings_of
-from soloatlas.runs import command_line, machine, read_record, versions
+from soloatlas.runs import GENERATION, command_line, machine, read_record, versions
 from soloatlas.settings import applicable, essential, require_applicable, to_dict
 from soloatlas.tables import number, text_table
 
@@ -192,7 +192,7 @@ def _run(
     """One method with one seed: found, or trained, segmented and scored in a process of its own."""
     changes = changes_for(name, request)
     settings = essential(to_dict(settings_of(load_method(name), request.preset, changes)))
-    depends = json.dumps([name, settings, seed, asdict(request.scoring), _hashes(study)], sort_keys=True)
+    depends = json.dumps([GENERATION, name, settings, seed, asdict(request.scoring), _hashes(study)], sort_keys=True)
     digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
     folder = output / "runs" / f"{name}-{digest}-seed{seed}"
     if not (folder / "row.json").exists():

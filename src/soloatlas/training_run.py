@@ -23,9 +23,11 @@ from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.runs import (
     FORMAT,
+    GENERATION,
     command_line,
     machine,
     read_record,
+    same_generation,
     save_weights,
     store_atlas,
     store_more_atlases,
@@ -84,6 +86,10 @@ class TrainingRun:
             if not resume:
                 raise InputError(
                     f"{folder}: already holds a run; add --resume to go on with it, or choose another --output"
+                )
+            if not same_generation(old):
+                raise InputError(
+                    f"{folder}: begun by another version of soloatlas, which trained otherwise; train anew"
                 )
             if old["fingerprint"] != record["fingerprint"]:
                 raise InputError(
@@ -332,6 +338,7 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
     asked = [method.METHOD.name, essential(to_dict(settings)), seed, _hashes(inputs), names]
     return {
         "format": FORMAT,
+        "generation": GENERATION,
         "state": "training",
         "method": method.METHOD.name,
         "preset": preset,

@@ -19,7 +19,7 @@ from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
-from soloatlas.runs import command_line, machine, read_record, versions
+from soloatlas.runs import GENERATION, command_line, machine, read_record, same_generation, versions
 from soloatlas.settings import applicable, essential, to_dict
 
 if TYPE_CHECKING:
@@ -62,7 +62,8 @@ class Task:
 
     def folder(self) -> Path:
         """Where the run lies, known by the hash of its settings and by its data."""
-        digest = hashlib.sha256(json.dumps(self.settings(), sort_keys=True).encode()).hexdigest()[:10]
+        depends = json.dumps([GENERATION, self.settings()], sort_keys=True)
+        digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
         study, atlases = self.conditions.study, 1 + len(self.conditions.study.more_atlases)
         several = f"-{atlases}atlases" if atlases > 1 else ""
         return (
@@ -227,6 +228,7 @@ def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[st
             continue  # without a record: another process is just beginning there
         found = read_record(other)
         same = registration_settings(essential(found["settings"])) == registration_settings(settings)
+        same = same and same_generation(found)
         same = same and [Path(one["path"]).name for one in found["inputs"]["unlabelled"]] == list(pool)
         if found["state"] == "finished" and same:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
