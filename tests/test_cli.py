@@ -204,6 +204,8 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     refused("segment", tiny, study / "test/images", "--output", study / "test/images", says="overwrite")
     refused("evaluate", study / "test/images", study / "nowhere", "--output", out, says="nowhere")
     refused("evaluate", study, study, "--labels", "one", "--output", out, says="integers")
+    twice = ["--cohort", "hippocampus", "--seeds", "0,0"]
+    refused("reproduce", "os-medseg:table-3", *twice, says="--seeds 0,0: names a number twice")
     truth = study / "test/labels"
     refused("evaluate", truth, truth, "--labels", "9", "--output", out, says="labels 9: in no truth")
     refused("reproduce", "os-medseg:table-99", says="os-medseg:main, os-medseg:networks")
@@ -234,12 +236,13 @@ def test_a_killed_segmenting_may_be_given_again(tiny, study, tmp_path):
 
     scans = [study / "test/images/test_01.nii.gz"]
     run("segment", tiny, *scans, "--output", tmp_path / "maps")
-    assert all_segmented(scans, tmp_path / "maps")
+    assert all_segmented(tiny, "student", scans, tmp_path / "maps")
+    assert not all_segmented(tiny, "register", scans, tmp_path / "maps")
     listed = json.loads((tmp_path / "maps/segment.json").read_text())
     (tmp_path / "maps/segment.json").write_text(json.dumps({**listed, "cases": []}))  # as before its first map
-    assert not all_segmented(scans, tmp_path / "maps")
+    assert not all_segmented(tiny, "student", scans, tmp_path / "maps")
     run("segment", tiny, *scans, "--output", tmp_path / "maps")
-    assert all_segmented(scans, tmp_path / "maps")
+    assert all_segmented(tiny, "student", scans, tmp_path / "maps")
 
 
 def test_an_empty_pool_is_refused(study, tmp_path):

@@ -16,6 +16,7 @@ def test_a_container_has_less_than_its_machine(tmp_path: Path, monkeypatch):
     (tmp_path / "memory.current").write_text("1000\n")
     assert devices._left_in(tmp_path, "memory.max", "memory.current") == float("inf")
     (tmp_path / "memory.max").write_text("5000\n")
-    assert devices._left_in(tmp_path, "memory.max", "memory.current") == 4000
+    (tmp_path / "memory.stat").write_text("anon 600\ninactive_file 300\n")
+    assert devices._left_in(tmp_path, "memory.max", "memory.current") == 4300
     monkeypatch.setattr(devices, "_left_in", lambda *_: 123.0)
     assert free_main_memory() == free_memory(torch.device("cpu")) == 123.0

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from soloatlas.data.files import file_sha256
 from soloatlas.errors import InputError
 from soloatlas.segmentation import Wishes
 from soloatlas.segmented import all_segmented, remove_empty_lists, require_free, write_lists
@@ -16,7 +17,10 @@ WISHES = Wishes(stage="student")
 
 def a_case(folder: Path, name: str):
     (folder / f"{name}.nii.gz").write_bytes(b"a map")
-    return {"case": name, "output": f"{name}.nii.gz"}, [[1, "liver", 3.5]]
+    (folder / "scans").mkdir(exist_ok=True)
+    (folder / "scans" / f"{name}.nii.gz").write_bytes(name.encode())
+    known = file_sha256(folder / "scans" / f"{name}.nii.gz")
+    return {"case": name, "output": f"{name}.nii.gz", "sha256": known}, [[1, "liver", 3.5]]
 
 
 @pytest.fixture
@@ -29,12 +33,16 @@ def cases_in(folder: Path):
 
 
 def test_calls_side_by_side_lose_nothing_of_each_other(run, tmp_path):
-    one, two = tmp_path / "one.nii.gz", tmp_path / "two.nii.gz"
+    one, two = tmp_path / "scans/one.nii.gz", tmp_path / "scans/two.nii.gz"
     write_lists(run, WISHES, tmp_path, [], [one])
     write_lists(run, WISHES, tmp_path, [], [two])
     write_lists(run, WISHES, tmp_path, [a_case(tmp_path, "two")], [two])
     write_lists(run, WISHES, tmp_path, [a_case(tmp_path, "one")], [one])
-    assert cases_in(tmp_path) == ["two", "one"] and all_segmented([one, two], tmp_path)
+    assert cases_in(tmp_path) == ["two", "one"] and all_segmented(run.folder, "student", [one, two], tmp_path)
+    assert not all_segmented(run.folder, "register", [one, two], tmp_path)
+    assert not all_segmented(tmp_path / "another", "student", [one, two], tmp_path)
+    two.write_bytes(b"another scan")
+    assert not all_segmented(run.folder, "student", [one, two], tmp_path)
     with (tmp_path / "volumes.csv").open(newline="") as file:
         assert [row["case"] for row in csv.DictReader(file)] == ["two", "one"]
     write_lists(run, WISHES, tmp_path, [a_case(tmp_path, "two")], [two])

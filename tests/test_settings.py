@@ -52,3 +52,9 @@ def test_description_names_every_setting_once():
     names = [name for name, _ in describe(os_medseg.preset("quick"))]
     assert len(names) == len(set(names))
     assert "student.channels" in names and "registration.alpha" in names
+
+
+@pytest.mark.parametrize("change", ["hint.weight=nan", "prepare.spacing=inf", "loop.minutes=inf"])
+def test_numbers_are_finite(change):
+    with pytest.raises(InputError, match="must be a number, and finite"):
+        os_medseg.validate(override(os_medseg.preset("quick"), [change]))

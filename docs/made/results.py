@@ -75,7 +75,7 @@ def _record(path: str, record: dict[str, Any]) -> str:
     return (
         f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
         f"{record['title']} ({record['source']}). {record['scans']} scans, {record['unlabelled']} unlabelled, "
-        f"seeds {', '.join(map(str, record['seeds']))}; scored: {record.get('scored', 'every label')}; settings for "
+        f"seeds {', '.join(map(str, record['seeds']))}; scored: {record.get('scored', 'not recorded')}; settings for "
         f"every row: {every}. {published_in_words(record)}Difference from: {record['reference']}, paired over scans, "
         f"95 % bootstrap interval. File: [{path}](../../{path}).{_former(record)}\n\n"
         + table(*cells({"measures": ["dice", "hd95_mm"], **record}))

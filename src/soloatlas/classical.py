@@ -154,6 +154,7 @@ def _register(ants: Any, fixed: Any, moving: Any, settings: Ants, folder: str) -
         outprefix=str(Path(folder) / "to_scan_"),
         reg_iterations=settings.iterations,
         syn_metric=settings.metric,
+        syn_sampling=4 if settings.metric == "CC" else 32,  # the radius of a window; or bins, ANTsPy's own default
         grad_step=settings.gradient_step,
         flow_sigma=settings.flow_sigma,
         total_sigma=settings.total_sigma,

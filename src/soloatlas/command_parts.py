@@ -57,9 +57,12 @@ def integers(context: click.Context, parameter: click.Parameter, value: str | No
     if value is None:
         return None
     try:
-        return tuple(int(part) for part in value.split(","))
+        found = tuple(int(part) for part in value.split(","))
     except ValueError:
         raise InputError(f"{parameter.opts[-1]}: expected integers such as 1,3,4; got {value!r}") from None
+    if len(set(found)) < len(found):
+        raise InputError(f"{parameter.opts[-1]} {value}: names a number twice")
+    return found
 
 
 class Asked(NamedTuple):

@@ -96,6 +96,8 @@ def compare_methods(
         "minutes": request.minutes,
         "seeds": list(request.seeds),
         "changes": list(request.changes),
+        "scored": request.scoring.in_words(),
+        "atlases": request.atlases,
         "reference": reference,
         "rows": rows,
         "command": command_line(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -127,5 +128,6 @@ def _make(
     from soloatlas.reproduction.public import public_cohort
 
     folder = public_cohort(dataset, data, output, split, atlas, progress)
-    changes = " ".join(f"--set {change}" for change in cohort_changes(folder))
-    click.echo(f"cohort: {folder}\nsoloatlas train {folder} --output run {changes}".rstrip(), err=as_json)
+    changes = [word for change in cohort_changes(folder) for word in ("--set", change)]
+    command = shlex.join(["soloatlas", "train", str(folder), "--output", "run", *changes])
+    click.echo(f"cohort: {folder}\n{command}", err=as_json)

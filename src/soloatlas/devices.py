@@ -103,9 +103,12 @@ _LIMITS = (  # of control groups, version 2 and 1: what may be filled, what is f
 
 def _left_in(group: Path, limit: str, used: str) -> float:
     try:
-        return float((group / limit).read_text()) - float((group / used).read_text())
+        room = float((group / limit).read_text()) - float((group / used).read_text())
+        statistics = (group / limit).with_name("memory.stat").read_text().splitlines()
     except (OSError, ValueError):  # no such group, or "max"
         return float("inf")
+    # Files that were read stay in memory as long as nobody needs it.
+    return room + sum(float(line.split()[1]) for line in statistics if line.startswith("inactive_file "))
 
 
 def _cpu_has_bf16() -> bool:

@@ -56,7 +56,7 @@ def train(
     from soloatlas.runs import open_run
     from soloatlas.training_run import TrainingRun
 
-    module, settings = _requested(study, method, preset, changes)
+    module, settings = requested(study, method, preset, changes)
     with joined_processes(settings.loop.accumulate, find_device(settings.loop.device).type) as processes:
         run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume or not processes.first)
         if run.finished:
@@ -91,13 +91,17 @@ def plan(
     from soloatlas.planning import plan_training
     from soloatlas.training_run import default_cache
 
-    module, settings = _requested(study, method, preset, changes)
+    module, settings = requested(study, method, preset, changes)
     refuse_bad_study(study)
     return plan_training(study, module, preset, settings, seed, cache or default_cache(), progress)
 
 
-def _requested(study: Study, method: str, preset: str, changes: Sequence[str]) -> tuple[ModuleType, Any]:
-    """The method's module and its settings, once they, the study and the machine are known to fit one another."""
+def requested(study: Study, method: str, preset: str, changes: Sequence[str]) -> tuple[ModuleType, Any]:
+    """The method's module and its settings, once they, the study and the machine are known to fit one another.
+
+    Raises:
+        InputError: they do not.
+    """
     from soloatlas.devices import choose_precision, find_device
 
     module = load_method(method)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from typing import Any, Protocol
 
@@ -92,8 +93,10 @@ def learn_registration(
 ) -> nn.Module:
     """Train a registration network of the atlas to the pool (stage ``register``).
 
-    With ``back`` the scans are moved to the atlas instead (stage ``back``). ``share``: see `Stage`.
+    With ``back`` the scans are moved to the atlas instead (stage ``back``), without the contrast of Eq. 2: what is
+    fixed is the same in every pair then, and nothing is its negative. ``share``: see `Stage`.
     """
+    settings = replace(settings, beta=0.0) if back else settings
     name = "back" if back else "registration"
     network = registration_network(settings, session.seed, session.device, name)
 

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 1  # of the run folder; raised when an older program could not read a new one
-GENERATION = 1  # of training; raised when the same settings come to give other weights: no older run is gone on with
+GENERATION = 1  # of training; raised when the same settings come to give other results: no older run is reused
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +58,7 @@ class Run:
 
 def same_generation(record: dict[str, Any]) -> bool:
     """Whether this program would train the run of ``record`` to the same weights, as far as it knows."""
-    return bool(record.get("generation", 1) == GENERATION)
+    return bool(record.get("generation") == GENERATION)
 
 
 def machine() -> dict[str, Any]:

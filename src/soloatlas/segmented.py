@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from soloatlas.atomic import replacing, write_json
-from soloatlas.data.files import written_name
+from soloatlas.data.files import file_sha256, written_name
 from soloatlas.errors import InputError
 from soloatlas.runs import Run, versions
 from soloatlas.transfer import Case
@@ -77,10 +77,17 @@ def _cases(output: Path, record: dict[str, Any]) -> list[Case]:
     return [(case, [list(row[1:]) for row in rows if row[0] == case["case"]]) for case in kept]
 
 
-def all_segmented(scans: Sequence[Path], output: Path) -> bool:
-    """Whether the lists of ``output`` have every one of ``scans``."""
-    done = {case["output"] for case in _read(output).get("cases", [])}
-    return done >= {written_name(path) for path in scans}
+def all_segmented(run: Path, stage: str, scans: Sequence[Path], output: Path) -> bool:
+    """Whether ``output`` holds what the run folder's ``stage`` makes, with no other wish, of every one of ``scans``."""
+    record = _read(output)
+    made = {**{name: record.get(name) for name in _PLAIN}, "run": record.get("run")}
+    if made != {**_PLAIN, "run": str(run.resolve()), "stage": stage}:
+        return False
+    done = {case["output"]: case["sha256"] for case, _ in _cases(output, record)}
+    return all(done.get(written_name(path)) == file_sha256(path) for path in scans)
+
+
+_PLAIN = {"stage": "", "flip": False, "largest_component": False, "refine": 0}
 
 
 def _read(output: Path) -> dict[str, Any]:

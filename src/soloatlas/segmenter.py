@@ -88,6 +88,7 @@ def learn_segmentation(pairs: Pairs, items: int, classes: int, settings: Segment
     student = segmentation_network(settings, classes, session)
     total = steps_of(settings.steps, settings.epochs, items, settings.batch)
     first = round(settings.warm_up * total)
+    seen = first * session.loop.accumulate  # batches before the main stage: their draws are not drawn again
 
     def shown(step: int, chosen: Sequence[int]) -> tuple[Tensor, Tensor]:
         images, labels, *_ = pairs(step, chosen)
@@ -99,7 +100,7 @@ def learn_segmentation(pairs: Pairs, items: int, classes: int, settings: Segment
         return {"log labels": log_target_error(*shown(step, chosen))}
 
     def fit_classes(step: int, chosen: Sequence[int]) -> dict[str, Tensor]:
-        return segmentation_terms(*shown(first + step, chosen), settings)
+        return segmentation_terms(*shown(seen + step, chosen), settings)
 
     stage = Stage(
         name="segment",

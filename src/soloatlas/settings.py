@@ -62,11 +62,11 @@ class Augment:
     scale: float = 0.15  # relative size along each axis
     shear: float = 0.1
     translation: float = 0.05  # of the grid's length
-    elastic: float = 2.0  # voxels, standard deviation of the random smooth displacement
+    elastic: float = 2.0  # voxels, standard deviation at the control points; smoothed to a third of it
     elastic_spacing: int = 12  # voxels between its control points
     gamma: float = 0.35  # exponent of the intensity curve: exp(draw)
     contrast: float = 0.15  # relative gain, and half of it as an offset
-    bias: float = 0.25  # log amplitude of the smooth multiplicative field
+    bias: float = 0.25  # of the log of the smooth multiplicative field, at its control points
     noise: float = 0.04  # standard deviation at most, intensities being in [0, 1]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import hashlib
 import io
@@ -104,6 +105,7 @@ class TrainingRun:
     def start(self, findings: Sequence[Finding]) -> None:
         """Make the folder and its record, and log what `check` found."""
         record = self.record
+        forget_peak_memory()
         write_record(self.folder, record)
         _log_to(self.folder / "log.txt")
         log.info("%s: %s, preset %s, seed %d", self.study.name, record["method"], record["preset"], record["seed"])
@@ -392,8 +394,17 @@ def _log_to(path: Path) -> None:
     log.setLevel(logging.INFO)
 
 
+def forget_peak_memory() -> None:
+    """Count the peak from here on: a process may train one run after the other. Linux alone can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
 def peak_memory_gb() -> float:
-    """Largest resident memory of this process so far (Linux counts kB, macOS bytes); 0 where nobody counts."""
+    """Largest resident memory since `forget_peak_memory`, or else of this process so far; 0 where nobody counts."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
     try:
         import resource
     except ImportError:  # Windows

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from pathlib import Path
 
 import nibabel
@@ -9,7 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK
 
-from soloatlas.data.files import read_labels, read_volume, write_volume
+from soloatlas.data.files import list_scans, read_labels, read_volume, write_volume
 from soloatlas.data.volume import Grid
 from soloatlas.errors import InputError
 
@@ -114,3 +116,10 @@ def test_whole_numbers_stored_as_float_are_labels(tmp_path: Path) -> None:
     labels[1], labels[2] = 2.9999, 207
     found = np.unique(read_labels(nifti(tmp_path / "a.nii", labels)).array)
     assert found.tolist() == [0, 3, 207]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems have no such names")
+def test_a_name_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
+    (tmp_path / os.fsdecode(b"caf\xe9.nii.gz")).write_bytes(b"")
+    with pytest.raises(InputError, match=r"caf.*its name is not UTF-8; rename it"):
+        list_scans(tmp_path)

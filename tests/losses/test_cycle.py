@@ -152,3 +152,14 @@ def test_absent_classes_and_whole_background():
     classes = labels()[0, 0].numpy()
     where = np.argwhere(classes == 2)
     assert boxes[2] == tuple((int(a), int(b) + 1) for a, b in zip(where.min(0), where.max(0), strict=True))
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+def test_labels_follow_a_field_that_is_not_finite(value):
+    # The loop reports the terms that are not finite; it must come that far.
+    classes = torch.zeros(1, 1, 8, 8, 8, dtype=torch.int16)
+    classes[..., 3:5, 3:5, 3:5] = 1
+    still, broken = torch.zeros(1, 3, 8, 8, 8), torch.zeros(1, 3, 8, 8, 8)
+    broken[0, 1, 4, 4, 4] = value
+    (found,) = cycle_labels(classes, class_boxes(classes, 2), broken, still)
+    assert found.original.sum() == 8

@@ -117,3 +117,11 @@ def test_half_precision_logits_are_taken_in_float32(loss):
     assert half.grad.dtype == torch.bfloat16
     right = torch.autograd.grad(loss(logits, classes), logits)[0]
     torch.testing.assert_close(half.grad.double(), right, rtol=0.05, atol=1e-4)
+
+
+def test_a_structure_of_a_million_voxels_is_summed_up_exactly():
+    logits = torch.zeros(1, 2, 100, 100, 100)
+    logits[:, 1] = 3.5
+    classes = torch.ones(1, 1, 100, 100, 100, dtype=torch.int16)
+    p = float(torch.tensor([0.0, 3.5], dtype=torch.float64).softmax(0)[1])
+    assert float(soft_dice(logits, classes)) == pytest.approx(1 - 2 * p / (p + 1), abs=2e-5)

@@ -50,8 +50,16 @@ def test_overlap_of_maps_by_hand():
     fixed[:, 2, 4:6] = 1
     assert float(overlap_of_maps(moving, fixed, shift)) == pytest.approx(0, abs=1e-5)
     still = torch.zeros_like(shift)
-    expected = ((1 - 2 * 2 / 6) + (1 - 2 * 1 / 4)) / 2
-    assert float(overlap_of_maps(moving, fixed, still)) == pytest.approx(expected, abs=1e-4)
+    # Per class, of 36 voxels a slice, with 1 added above and below; the background shows in neither and overlaps.
+    expected = ((1 - (2 * 72 + 1) / (6 * 36 + 1)) + (1 - (2 * 36 + 1) / (4 * 36 + 1))) / 3
+    assert float(overlap_of_maps(moving, fixed, still)) == pytest.approx(expected, abs=1e-5)
+    unsure = 0.5 * torch.ones_like(moving)
+    assert float(overlap_of_maps(unsure, unsure, still)) == pytest.approx(0, abs=1e-6)
+
+
+def test_the_two_scans_of_a_step_differ():
+    assert brbs._different([2, 1], 3) == (2, 1)
+    assert brbs._different([2, 2], 3) == (2, 0)
 
 
 def test_a_segmenter_that_is_linear_is_consistent_and_another_is_not():

@@ -5,20 +5,21 @@ import json
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from scipy import stats
 
 from soloatlas.claims_command import claims as command
 from soloatlas.errors import InputError
 from soloatlas.reproduction import TABLES
 from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
 from soloatlas.reproduction.verdict_tables import as_json, as_markdown, as_text, standing
-from soloatlas.reproduction.verdicts import judge, read_records, verdicts
+from soloatlas.reproduction.verdicts import holm_intervals, judge, read_records, verdicts
 
 BASE = [0.60, 0.62, 0.64, 0.66, 0.68, 0.70, 0.72, 0.74]  # DSC of eight scans
 
 
 def run(scores, minutes=8.0, **more):
     case_dice = {f"scan{number}": score for number, score in enumerate(scores)}
-    trained = {"parameters": {"student": 10}, "seconds": {"learn": 60.0}, "settings": {"loop": {"minutes": minutes}}}
+    trained = {"parameters": {"student": 10}, "seconds": {"learn": 60.0 * minutes}}
     return {"case_dice": case_dice, **trained, **more}
 
 
@@ -103,7 +104,7 @@ def test_seeds_are_averaged_within_a_scan():
 
 def test_short_training_is_preliminary_and_what_learns_nothing_is_never_too_short():
     plain = {"parameters": {}, "seconds": {"learn": 1.0}}
-    short = [run([s + 0.02 for s in BASE], minutes=0, seconds={"learn": 150.0})] * 3
+    short = [run([s + 0.02 for s in BASE], minutes=2.5)] * 3
     found = verdict_of(claim(), {"A": short, "B": [run(BASE, **plain)] * 3})
     assert (found.minutes, found.preliminary) == (2.5, "2.5 min of training")
     both = {"A": [run([s + 0.02 for s in BASE], **plain)] * 3, "B": [run(BASE, **plain)] * 3}
@@ -119,14 +120,16 @@ def test_less_is_better_for_distances():
     assert found.status == "confirmed" and found.findings[0].effect == pytest.approx(1.5)
 
 
-def test_spread_and_worst_case_have_intervals_but_no_test():
+def test_spread_and_worst_case_have_intervals_and_a_swap_test():
     narrow = [run([0.70, 0.71] * 4)] * 3
     steadier = verdict_of(claim(measure="sd"), {"A": narrow, "B": moved(0)})
     expected = np.std(BASE, ddof=1) - np.std([0.70, 0.71] * 4, ddof=1)
-    assert steadier.findings[0].effect == pytest.approx(expected) and steadier.findings[0].p is None
+    assert steadier.findings[0].effect == pytest.approx(expected) and steadier.findings[0].p < 0.05
     assert steadier.status == "confirmed"
     worst = verdict_of(claim(measure="min"), {"A": moved(0.05), "B": moved(0)})
-    assert worst.findings[0].effect == pytest.approx(0.05) and worst.status == "confirmed"
+    # The lowest score alone decides: at a quarter of all swaps the difference is as large.
+    assert worst.findings[0].effect == pytest.approx(0.05) and worst.findings[0].p == pytest.approx(0.25, abs=0.02)
+    assert worst.findings[0].ci95[0] > 0 and worst.status == "open"
 
 
 @pytest.mark.parametrize(
@@ -154,7 +157,7 @@ def test_weights_ask_for_a_share_of_a_bound():
 
 def test_all_comparisons_must_hold_at_the_levels_of_holm():
     # A weak gain: its own 95 % interval is clear of 0, that of half the error is not.
-    weak = np.array([0.05, 0.04, 0.04, 0.04, -0.02, 0.03, -0.02, 0.001])
+    weak = np.array([0.05, 0.04, 0.045, 0.03, -0.02, 0.035, 0.0, 0.005])
     alone = verdict_of(claim(("A", "B")), {"A": moved(weak), "B": moved(0)})
     assert alone.status == "confirmed"
     two = claim(("A", "B"), ("A", "C"))
@@ -163,10 +166,18 @@ def test_all_comparisons_must_hold_at_the_levels_of_holm():
     same = verdict_of(two, {"A": moved(weak), "B": moved(0), "C": moved(0)})
     assert same.status == "open" and [one.status for one in same.findings] == ["open", "open"]
     assert same.findings[0].ci95[0] > 0 > same.findings[0].interval[0]
+    assert same.findings[0].ci95 == pytest.approx(stats.t.interval(0.95, 7, weak.mean(), stats.sem(weak)), abs=1e-4)
     assert same.findings[0].p_holm == pytest.approx(min(1, 2 * same.findings[0].p))
     against = verdict_of(two, {"A": moved(0.0), "B": moved(-0.1), "C": moved(0.1)})
     assert against.status == "not confirmed"
     assert [one.status for one in against.findings] == ["confirmed", "not confirmed"]
+
+
+def test_intervals_widen_with_the_comparisons_that_are_left():
+    drawn = np.linspace(-0.02, 0.98, 1001)  # the 2.5th hundredth lies above 0, the 1.25th below
+    assert [status for _, status in holm_intervals([drawn], claim())] == ["confirmed"]
+    assert [status for _, status in holm_intervals([drawn, drawn], claim())] == ["open", "open"]
+    assert [status for _, status in holm_intervals([drawn, drawn + 1], claim())] == ["confirmed", "confirmed"]
 
 
 def test_few_scans_decide_nothing():

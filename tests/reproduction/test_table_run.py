@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import shutil
 from dataclasses import replace
 
 import pytest
@@ -10,9 +11,11 @@ from soloatlas.data.cohorts import recorded_atlas
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
-from soloatlas.reproduction.recipes import COHORTS, Recipe
+from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
+from soloatlas.reproduction.row_run import share_registration
 from soloatlas.reproduction.table_run import paired_difference
-from soloatlas.settings import override
+from soloatlas.runs import read_record
+from soloatlas.settings import essential, override
 
 TINY = (
     "registration.steps=2",
@@ -76,6 +79,28 @@ def test_rows_share_one_registration_and_the_default_row_one_run(cohort):
     registrations = {p.read_bytes() for p in (cohort / "runs/hippocampus").glob("*/checkpoints/register.safetensors")}
     assert len(registrations) == 1
     assert (cohort / "results/hippocampus/os-medseg-table-5-dev.json").exists()
+
+
+def test_a_registration_of_other_scans_or_another_generation_is_not_shared(cohort):
+    reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), "dev", TINY)
+    runs = cohort / "runs/hippocampus"
+    (cosine,) = [p for p in runs.iterdir() if read_record(p)["settings"]["hint"]["distance"] == "cosine"]
+    study = cohort_study("hippocampus", "dev")
+    settings = essential(read_record(cosine)["settings"])
+
+    def shared(of=study, **more):
+        folder = runs / "new-seed0"
+        shutil.rmtree(folder, ignore_errors=True)
+        share_registration(folder, {**settings, **more}, of, 0)
+        return (folder / "checkpoints/register.safetensors").exists()
+
+    assert shared()
+    assert not shared(replace(study, atlas=study.atlas_labels))
+    assert not shared(replace(study, unlabelled=study.unlabelled[:-1]))
+    assert not shared(sampling={"atlas": True})
+    for path in runs.glob("os-*/run.json"):
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"generation": 0}))
+    assert not shared()
 
 
 def test_runs_side_by_side_give_the_same_table(cohort):

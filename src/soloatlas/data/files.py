@@ -45,6 +45,15 @@ def written_name(path: str | Path) -> str:
     return scan_name(path) + _WRITTEN_AS.get(ending, path.name[len(path.name) - len(ending) :])
 
 
+def _require_utf8(path: Path) -> None:
+    """Refuse a name that no record can hold."""
+    try:
+        str(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = str(path).encode("utf-8", "replace").decode()
+        raise InputError(f"{shown}: its name is not UTF-8; rename it") from error
+
+
 def list_scans(folder: str | Path) -> list[Path]:
     """Every scan directly in ``folder``, sorted by name; hidden and other files are passed over.
 
@@ -55,6 +64,8 @@ def list_scans(folder: str | Path) -> list[Path]:
     if not folder.is_dir():
         raise InputError(f"{folder}: no such folder; give a folder of scans")
     found = sorted(p for p in folder.iterdir() if not p.name.startswith(".") and p.is_file() and _ending(p))
+    for path in found:
+        _require_utf8(path)
     if not found:
         known = f"known endings are {', '.join(ENDINGS)}"
         raise InputError(f"{folder}: holds no scan; {known}; convert others first, DICOM for example by dcm2niix")

@@ -207,7 +207,11 @@ def _within(box: Box, shape: Sequence[int], extremes: list[list[float]]) -> Box:
 def _extremes(field: Tensor) -> list[list[float]]:
     """Least and largest displacement along each axis."""
     one = field.detach()[0]
-    return torch.stack([one.amin((1, 2, 3)), one.amax((1, 2, 3))]).tolist()
+    # NaN and infinity: as far as a field can reach. The loss is then not finite either, and is reported as such.
+    found = torch.stack([one.amin((1, 2, 3)), one.amax((1, 2, 3))])
+    far = float(max(one.shape[1:]))
+    low, high = found.nan_to_num(far, far, -far).clamp(-far, far)
+    return [torch.where(found[0].isfinite(), low, -far).tolist(), torch.where(found[1].isfinite(), high, far).tolist()]
 
 
 def _union(*boxes: Box) -> Box:

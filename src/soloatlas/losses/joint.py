@@ -12,18 +12,21 @@ def overlap_of_maps(
     moving: Float[Tensor, "1 classes x y z"],
     fixed: Float[Tensor, "1 classes x y z"],
     field: Float[Tensor, "1 3 x y z"],
-    epsilon: float = 1e-5,
+    epsilon: float = 1.0,
 ) -> Float[Tensor, ""]:
-    """One minus the Dice overlap of structures after registration, mean over classes without background.
+    """One minus the Dice overlap of structures after registration, mean over classes, background included.
 
-    The semantic consistency of He 2022: where the structures of one image come to lie in the other. A class that
+    The semantic consistency of He 2022: where the structures of one image come to lie in the other. Squares in the
+    denominator (V-Net), as in the published code: two equal maps of probabilities then overlap wholly. A class that
     neither image shows counts as overlapping. In [0, 1]; computed in float32, one class at a time; the gradient goes
     to the field.
     """
     losses = []
-    for index in range(1, moving.shape[1]):
+    for index in range(moving.shape[1]):
         warped, there = fields.warp(moving[:, index : index + 1], field), full_precision(fixed[:, index : index + 1])
-        losses.append(1 - (2 * (warped * there).sum() + epsilon) / (warped.sum() + there.sum() + epsilon))
+        losses.append(
+            1 - (2 * (warped * there).sum() + epsilon) / (warped.square().sum() + there.square().sum() + epsilon)
+        )
     return torch.stack(losses).mean()
 
 
@@ -49,14 +52,13 @@ def mix_consistency(
 ) -> Float[Tensor, ""]:
     """Mean squared difference between the logits of a mixed scan and the mixed logits of the two scans.
 
-    He 2022: what is seen in a mixture of two scans is the mixture of what is seen in each. The mixed logits are the
-    target and get no gradient.
+    He 2022: what is seen in a mixture of two scans is the mixture of what is seen in each. Both sides get the
+    gradient, as in the published code.
 
     Args:
         student: returns (logits, features).
         first, second: scans; ``share`` of the first in the mixture.
     """
-    with torch.no_grad():
-        target = share * student(first)[0].float() + (1 - share) * student(second)[0].float()
+    target = share * student(first)[0].float() + (1 - share) * student(second)[0].float()
     found = student(share * first + (1 - share) * second)[0].float()
     return (found - target).square().mean()

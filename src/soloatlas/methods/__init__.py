@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from importlib import metadata, util
@@ -125,6 +126,8 @@ def _check_numbers(settings: Any) -> None:
         name = key.rpartition(".")[2]
         if not numbers or key == "prepare.window":
             continue
+        if not all(math.isfinite(n) for n in numbers):
+            raise InputError(f"{key}={_plain(value)}: must be a number, and finite")
         if name in AT_LEAST_1 and min(numbers) < 1:
             raise InputError(f"{key}={_plain(value)}: must be at least 1")
         if name in ABOVE_0 and key != "adversary.learning_rate" and min(numbers) <= 0:

@@ -17,7 +17,7 @@ from soloatlas.methods import Method, check_settings, trained_beside
 from soloatlas.settings import Augment, Form, Loop, Prepare, Registration, Segmenter
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Callable, Iterator, Sequence
 
     import torch
     from torch import Tensor, nn
@@ -79,6 +79,7 @@ def original(name: str) -> Settings:
     made = preset(name)
     registration = replace(
         made.registration,
+        half_resolution=False,
         network="group",
         channels=(16, 32, 64, 128),  # and 256 at 1/16
         similarity="cc",
@@ -126,22 +127,23 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     registration = registration_network(r, session.seed, session.device)
     student = segmentation_network(s, material.class_count, session)
 
+    count = len(material.names)
+
     def objective(step: int, items: Sequence[int]) -> Iterator[dict[str, Tensor]]:
-        return play(step, items, material, registration, student, settings, session.seed)
+        return play(step, _different(items, count), material, registration, student, settings, session.seed)
 
     weights = {
         **registration_weights(r),
         "semantic": settings.joint.semantic,
         "inverse": settings.joint.inverse,
     }
-    items = len(material.names)
     stage = Stage(
         name="joint",
         networks={"student": student},
         objective=objective,
         weights={**segmentation_weights(s), "mix": settings.joint.mix},
-        items=items,
-        steps=steps_of(s.steps, s.epochs, items, 2),
+        items=count,
+        steps=steps_of(s.steps, s.epochs, count, 2),
         batch=2,  # two scans: one for style, one for shape
         learning_rate=s.learning_rate,
         schedule=s.schedule,
@@ -149,6 +151,12 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     )
     fit(stage, session)
     return {"registration": registration, "student": student}
+
+
+def _different(items: Sequence[int], count: int) -> tuple[int, int]:
+    """Two scans of the pool; where one pass ends and the next begins, both may be the same one."""
+    first, second = items
+    return first, second if second != first else (second + 1) % count
 
 
 def play(
@@ -162,19 +170,22 @@ def play(
 ) -> Iterator[dict[str, Tensor]]:
     """One step: the registration's terms, then the segmenter's, on the same changed atlas and two scans."""
     from soloatlas.randomness import generator
+    from soloatlas.segmenter import intensity_change
+
+    def look(image: Tensor) -> Tensor:
+        return intensity_change(image, settings.augment, generator(seed, "look", step), seed, step)
 
     draw = generator(seed, "brbs", step)
     atlas, classes, first, second = _changed(step, items, material, settings, seed)
     yield registration_turn(atlas, classes, first, second, registration, student, settings, draw)
-    yield segmentation_turn(atlas, classes, first, second, registration, student, settings, draw)
+    yield segmentation_turn(atlas, classes, first, second, registration, student, settings, draw, look)
 
 
 def _changed(
     step: int, items: Sequence[int], material: Material, settings: Settings, seed: int
 ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Atlas, its class map and two scans under one random spatial change; intensities change each by itself."""
+    """Atlas, its class map and two scans under one random spatial change."""
     from soloatlas import fields
-    from soloatlas.augmentation import change_intensity, sample_intensity
     from soloatlas.randomness import generator
     from soloatlas.segmenter import spatial_change
 
@@ -185,8 +196,6 @@ def _changed(
         assert displacement is not None
         classes = fields.warp_labels(classes, displacement)
         images = [fields.warp(image, displacement) for image in images]
-        noise = generator(seed, "noise", step, device=material.device)
-        images = [change_intensity(image, sample_intensity(settings.augment, draw), noise) for image in images]
     atlas, first, second = images
     return atlas, classes, first, second
 
@@ -251,8 +260,13 @@ def segmentation_turn(
     student: nn.Module,
     settings: Settings,
     draw: torch.Generator,
+    look: Callable[[Tensor], Tensor] = lambda image: image,
 ) -> dict[str, Tensor]:
-    """Terms of the segmenter: the atlas with sampled style and shape, and the consistency of mixed scans."""
+    """Terms of the segmenter: the atlas with sampled style and shape, and the consistency of mixed scans.
+
+    ``look`` changes the intensities of the image that is learnt from. The first scan is mixed with the second where it
+    comes to lie in it by way of the atlas.
+    """
     import torch
 
     from soloatlas import fields
@@ -267,9 +281,10 @@ def segmentation_turn(
         style, shape, share = (_beta(beta, draw) for _ in range(3))
         image = fields.warp((atlas + style * (brought - atlas)).clamp(0, 1.5), shape * towards)
         labels = fields.warp_labels(classes, shape * towards)
-    terms = segmentation_terms(student(image)[0], labels, settings.student)
+        moved = fields.warp(brought, towards)
+    terms = segmentation_terms(student(look(image))[0], labels, settings.student)
     if settings.joint.mix:
-        terms["mix"] = mix_consistency(student, first, second, share)
+        terms["mix"] = mix_consistency(student, moved, second, share)
     return terms
 
 

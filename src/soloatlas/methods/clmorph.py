@@ -47,6 +47,7 @@ def original(name: str) -> Settings:
     made = preset(name)
     r = replace(
         made.registration,
+        half_resolution=False,
         network="clmorph-gaussian",
         similarity="mse",
         alpha=0.0,  # the code's loss has the divergence alone to hold the field

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Literal
 from soloatlas import presets
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, check_settings
-from soloatlas.settings import Augment, Form, Loop, Prepare, Registration, Segmenter
+from soloatlas.settings import Augment, Form, Loop, Prepare, Registration, Schedule, Segmenter
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -44,6 +44,7 @@ class Appearance:
     steps: int = 0
     epochs: int = 20
     learning_rate: float = 1e-4
+    schedule: Schedule = "constant"
 
 
 @dataclass(frozen=True)
@@ -85,9 +86,9 @@ def preset(name: str) -> Settings:
         student=presets.student(name),
     )
     if name == "quick":
-        return replace(made, appearance=Appearance(steps=300, learning_rate=1e-3))
+        return replace(made, appearance=Appearance(steps=300, learning_rate=1e-3, schedule="cosine"))
     if name == "standard":
-        return replace(made, appearance=Appearance(steps=2000, learning_rate=3e-4))
+        return replace(made, appearance=Appearance(steps=2000, learning_rate=3e-4, schedule="cosine"))
     return made
 
 
@@ -99,6 +100,7 @@ def original(name: str) -> Settings:
     made = preset(name)
     registration = replace(
         made.registration,
+        half_resolution=False,
         network="voxelmorph-pooled",
         channels=(16, 32, 32, 32),
         similarity="cc",
@@ -116,6 +118,7 @@ def original(name: str) -> Settings:
         batch=1,  # scans that the slices of a step come from: not in our sources
         warm_up=0.5,
         dice=0.0,
+        balance=0.0,
         amsgrad=True,
         learning_rate=made.appearance.learning_rate,  # 1e-4 in the paper presets; without norms 5e-3 is too much
     )
@@ -203,7 +206,8 @@ def learn_appearance(
 
     weights = {"appearance": a.similarity, "change": a.smoothness}
     steps = steps_of(a.steps, a.epochs, items, 1)
-    stage = Stage("appearance", {"appearance": network}, objective, weights, items, steps, 1, a.learning_rate)
+    networks = {"appearance": network}
+    stage = Stage("appearance", networks, objective, weights, items, steps, 1, a.learning_rate, a.schedule)
     fit(replace(stage, share=0.2), session)
     with torch.inference_mode():
         found = [_kept(network(material.atlas, scan[None].to(material.device).float()), material) for scan in brought]

@@ -160,15 +160,16 @@ def learn_reconstruction(teacher: nn.Module, material: Material, settings: Setti
     from soloatlas.segmenter import drawn_patch
     from soloatlas.training import Stage, fit, steps_of
 
-    s, items = settings.student, len(material.names)
+    s, count = settings.student, len(material.names)
 
     def objective(step: int, items: Sequence[int]) -> dict[str, Tensor]:
         scans = drawn_patch(material.scans(items), s.patch, generator(session.seed, "reconstruct", step))
         return {"reconstruction": reconstruction_error(scans, teacher(scans)[0])}
 
-    steps = steps_of(s.steps, s.epochs, items, s.batch)
+    steps = steps_of(s.steps, s.epochs, count, s.batch)
     weights = {"reconstruction": 1.0}
-    stage = Stage("reconstruct", {"teacher": teacher}, objective, weights, items, steps, s.batch, s.learning_rate)
+    networks = {"teacher": teacher}
+    stage = Stage("reconstruct", networks, objective, weights, count, steps, s.batch, s.learning_rate, s.schedule)
     fit(replace(stage, share=0.4), session)
 
 

@@ -47,6 +47,7 @@ def original(name: str) -> Settings:
     made = preset(name)
     r = replace(
         made.registration,
+        half_resolution=False,
         similarity="cc",
         smoothness="diffusion",
         alpha=1.0,

@@ -43,6 +43,7 @@ def original(name: str) -> Settings:
     """The CVPR paper's network; batch and length of the authors' code, which trains 1500 times 100 steps."""
     r = replace(
         presets.registration(name),
+        half_resolution=False,
         network="voxelmorph-short",  # decoder widths 32, 32, 32, 32, 8, 8 (CVPR 2018)
         channels=(16, 32, 32, 32),
         similarity="cc",

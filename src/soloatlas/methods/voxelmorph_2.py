@@ -44,6 +44,7 @@ def original(name: str) -> Settings:
     """The authors' PyTorch code with its defaults: pooled trunk, mean squares, a velocity integrated at half size."""
     r = replace(
         presets.registration(name),
+        half_resolution=False,
         network="voxelmorph-pooled",
         channels=(16, 32, 32, 32),
         integration_steps=7,

@@ -118,7 +118,8 @@ class ResidualUNet(nn.Module):
             Block(i, o, style, up=True) for i, o in zip(channels[:0:-1], channels[-2::-1], strict=True)
         )
         self.decoder = nn.ModuleList(
-            _stage(2 * c, c, style, decoder_residual, plain_blocks=2 if c is scales[0] else 1) for c in reversed(scales)
+            _stage(2 * scales[n], scales[n], style, decoder_residual, plain_blocks=1 if n else 2)
+            for n in reversed(range(len(scales)))
         )
         if head == "paper":
             self.head: nn.Module = Block(scales[0], out_channels, Style(norm, "ADN"))

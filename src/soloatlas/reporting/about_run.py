@@ -33,7 +33,13 @@ from soloatlas.reporting.contents import Contents
 def inputs(contents: Contents) -> Section:
     """The atlas with its labels, the structures and what the working grid can hold of them, the pool."""
     blocks: list[Block] = [_input_table(contents), *_atlas(contents), *_pool(contents)]
-    return Section("inputs", "Inputs", "One labelled scan, the atlas, and a pool of scans without labels.", blocks)
+    given = contents.record.get("inputs", {})
+    lead = "One labelled scan, the atlas, and a pool of scans without labels."
+    if given.get("pool_labels"):
+        lead = "A labelled scan, the atlas, and a pool of labelled scans."
+    elif given.get("more_atlases"):
+        lead = "Several labelled scans, the atlases, and a pool of scans without labels."
+    return Section("inputs", "Inputs", lead, blocks)
 
 
 def _input_table(contents: Contents) -> Table:
@@ -45,7 +51,7 @@ def _input_table(contents: Contents) -> Table:
         ["Atlas", _path(given.get("atlas"))],
         ["Atlas labels", _path(given.get("atlas_labels"))],
         ["Label names", record.get("label_names") or "none given"],
-        ["Pool", f"{len(pool)} unlabelled scans" + (f" in {Path(pool[0]['path']).parent}" if pool else "")],
+        ["Pool", f"{len(pool)} scans" + (f" in {Path(pool[0]['path']).parent}" if pool else "")],
     ]
     if grid := record.get("grid"):
         spacing = np.linalg.norm(np.array(grid["affine"])[:3, :3], axis=0)
@@ -240,7 +246,8 @@ def provenance(contents: Contents) -> Section:
     ]
     blocks: list[Block] = [Table(("What", "Which"), rows, "How to repeat this run.", text_columns=2)]
     given = record.get("inputs", {})
-    files = [given.get("atlas"), given.get("atlas_labels"), *given.get("unlabelled", [])]
+    several = [file for key in ("unlabelled", "pool_labels", "more_atlases") for file in given.get(key, [])]
+    files = [given.get("atlas"), given.get("atlas_labels"), *several]
     hashes = [[f["path"], Markup("<code>{}</code>").format(f["sha256"][:16])] for f in files if f]
     if hashes:
         caption = f"The {len(hashes)} input files and the first 16 digits of their SHA-256."

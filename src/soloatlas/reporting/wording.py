@@ -94,6 +94,8 @@ def cautions(contents: Contents) -> list[str]:
     said = []
     if not contents.finished:
         said.append("Training has not finished: this page shows what is there so far.")
+    if contents.record.get("one_shot") is False:
+        said.append("Trained with more labels than those of one atlas: this run is not one-shot.")
     if contents.setting("teacher.enabled") is False:
         said.append(
             "Trained without the teacher (settings.teacher.enabled is false): no reconstruction and no hint, "
@@ -121,8 +123,8 @@ def preset_in_words(contents: Contents) -> str:
         parts.append(f"the training pairs are changed at random in space and intensity{outside}")
     if setting("teacher.enabled") and setting("teacher.every", 1) > 1:
         parts.append(f"the teacher is visited once in {setting('teacher.every')} steps (the paper: at each)")
-    if setting("teacher.enabled") and setting("hint.weight", 1.0) not in (0, 1):
-        parts.append(f"the hint weighs {setting('hint.weight'):g} (the paper: 1)")
+    if setting("teacher.enabled") and 0 < setting("hint.weight", 1.0) < 1:
+        parts.append(f"the hint weighs {setting('hint.weight'):g} (the paper: 1, in CT 10)")
     if setting("student.balance"):
         parts.append(f"the cross entropy evens out the sizes of classes{outside}")
     if setting("student.dice") and setting("student.cross_entropy", 1.0):
@@ -155,7 +157,11 @@ def _filters(setting: Any) -> str:
     if not channels:
         return ""
     shown = ", ".join(map(str, channels))
-    if channels[-1] < _DOUBLED and setting("form") != "original":
+    if (
+        channels[-1] < _DOUBLED
+        and setting("registration.network", "siamese") == "siamese"
+        and setting("form") != "original"
+    ):
         return f"undoubled registration filters ({shown}), where the paper doubles them (32, 64, 64, 64)"
     return f"registration filters {shown}"
 
@@ -164,6 +170,7 @@ def _steps(setting: Any, part: str, paper: int) -> list[str]:
     """How long a part trains, beside the passes over the pool that it would take by default."""
     steps, epochs = setting(f"{part}.steps"), setting(f"{part}.epochs")
     if steps:
-        beside = "" if setting("form") == "original" else f" (the paper: {paper} passes over the pool)"
+        of_paper = setting("registration.network") in (None, "siamese", "syn") and setting("form") != "original"
+        beside = f" (the paper: {paper} passes over the pool)" if of_paper else ""
         return [f"{steps} optimiser steps for the {part}{beside}"]
     return [f"{epochs} passes over the pool for the {part}"] if epochs else []

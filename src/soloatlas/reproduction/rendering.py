@@ -69,7 +69,7 @@ def caption(record: dict[str, Any]) -> str:
     return (
         f"{record['source']}: {record['title']}. Ours on {record['cohort']} ({record['scans']} {record['split']} "
         f"scans, {record['unlabelled']} unlabelled, preset {record['preset']}, seeds {record['seeds']}; scored: "
-        f"{record.get('scored', 'every label')}). {published_in_words(record)}Reference row: {record['reference']}."
+        f"{record.get('scored', 'not recorded')}). {published_in_words(record)}Reference row: {record['reference']}."
     )
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -14,9 +13,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soloatlas.data.cohorts.shared import Split
+from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
 from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.methods import Method, load_method, settings_of
+from soloatlas.prepare import PREPARE_VERSION
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
 from soloatlas.runs import GENERATION, command_line, machine, read_record, same_generation, versions
@@ -62,7 +63,7 @@ class Task:
 
     def folder(self) -> Path:
         """Where the run lies, known by the hash of its settings and by its data."""
-        depends = json.dumps([GENERATION, self.settings()], sort_keys=True)
+        depends = json.dumps([GENERATION, PREPARE_VERSION, self.settings()], sort_keys=True)
         digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
         study, atlases = self.conditions.study, 1 + len(self.conditions.study.more_atlases)
         several = f"-{atlases}atlases" if atlases > 1 else ""
@@ -159,9 +160,11 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
 
     c, study, folder = task.conditions, task.conditions.study, task.folder()
     if not (folder / "run.json").exists():
-        share_registration(folder, task.settings(), [path.name for path in study.unlabelled], task.seed)
+        share_registration(folder, task.settings(), study, task.seed)
     pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=True, progress=progress)
-    if not all_segmented(study.test_images, task.segmentations()):
+    if not all_segmented(folder, task.stage, study.test_images, task.segmentations()):
+        # Anew, whatever lies there: maps of scans that have changed, or of a run folder that has moved.
+        shutil.rmtree(task.segmentations(), ignore_errors=True)
         pipeline.segment(folder, study.test_images, task.segmentations(), task.stage, progress=progress)
     scores = score_study(task.segmentations(), study, c.scoring, task.scores())
     return {**_summary(scores, read_record(folder), task.seed), **_how_it_went(folder)}
@@ -204,24 +207,28 @@ def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str
         "parameters": run["parameters"],
         "ceiling": run["ceiling"]["mean_dice"],
         "settings": run["settings"],
+        "machine": run["machine"],
+        "versions": run["versions"],
     }
 
 
 def registration_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those on which a learnt registration depends."""
-    return {key: settings.get(key) for key in ("registration", "prepare", "loop")}
+    """Those on which a learnt registration depends; DataAug's may see the atlas among the scans."""
+    own = {key: settings.get(key) for key in ("registration", "prepare", "loop")}
+    return own | {"atlas in pool": settings.get("sampling", {}).get("atlas", False)}
 
 
-def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[str], seed: int) -> None:
+def share_registration(folder: Path, settings: dict[str, Any], study: Study, seed: int) -> None:
     """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
 
-    The same: settings, seed, and ``pool``, the file names of the unlabelled scans.
+    The same: settings, seed, and the contents of atlas, labels and unlabelled scans.
 
     Rows that differ after the registration then compare students on the very same synthetic pairs. Not where time
     is limited: what the registration did not take would be the student's.
     """
     if settings["loop"]["minutes"]:
         return
+    wanted = [file_sha256(path) for path in (study.atlas, study.atlas_labels, *study.unlabelled)]
     for other in sorted(folder.parent.glob(f"*-seed{seed}")):
         trained = other / "checkpoints" / "register.safetensors"
         if other == folder or not trained.exists() or not (other / "run.json").exists():
@@ -229,7 +236,7 @@ def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[st
         found = read_record(other)
         same = registration_settings(essential(found["settings"])) == registration_settings(settings)
         same = same and same_generation(found)
-        same = same and [Path(one["path"]).name for one in found["inputs"]["unlabelled"]] == list(pool)
+        same = same and _inputs(found) == wanted
         if found["state"] == "finished" and same:
             (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
             shutil.copyfile(trained, folder / "checkpoints" / "register.safetensors")
@@ -237,3 +244,9 @@ def share_registration(folder: Path, settings: dict[str, Any], pool: Sequence[st
             rows = [line for line in lines if line.startswith(("stage,", "register,"))]
             (folder / "metrics.csv").write_text("".join(rows))
             return
+
+
+def _inputs(record: dict[str, Any]) -> list[str]:
+    """Hashes of a run's atlas, its labels, and the pool."""
+    given = record["inputs"]
+    return [file["sha256"] for file in (given["atlas"], given["atlas_labels"], *given["unlabelled"])]

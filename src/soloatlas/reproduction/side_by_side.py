@@ -10,14 +10,19 @@ import concurrent.futures
 import multiprocessing
 import os
 from collections.abc import Sequence
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from soloatlas.errors import RunError
 from soloatlas.progress import shown_progress
 from soloatlas.reproduction.row_run import Task, registration_settings, run_and_score
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
+
+
+DIED = "reproduce: a process died (out of memory?); the same command goes on, fewer --jobs need less memory"
 
 
 @dataclass(frozen=True)
@@ -49,8 +54,10 @@ def run_tasks(tasks: Sequence[Task], jobs: int, progress: Progress | None) -> li
                     results |= future.result()
                     if progress:
                         progress("runs", done, len(futures))
-            except BaseException:
+            except BaseException as error:
                 pool.shutdown(wait=False, cancel_futures=True)
+                if isinstance(error, BrokenProcessPool):
+                    raise RunError(DIED) from error
                 raise
     return [results[number] for number in range(len(tasks))]
 

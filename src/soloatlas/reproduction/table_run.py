@@ -86,7 +86,11 @@ def reproduce_table(
 
 def _finished(of: Table | Pictures, conditions: Conditions, jobs: int, progress: Progress | None) -> list[Finished]:
     """Every row with every seed, run where that is missing."""
+    from soloatlas.pipeline import requested
+
     tasks = [tasks_of(of, row, conditions) for row in of.rows]
+    for task in (task for of_row in tasks for task in of_row):  # before the first has run for hours
+        requested(task.conditions.study, task.method, preset=task.conditions.preset, changes=task.conditions.changes)
     runs = iter(run_tasks([task for of_row in tasks for task in of_row], jobs, progress))
     return [
         Finished(row, tuple(of_row), tuple(next(runs) for _ in of_row))

@@ -11,11 +11,13 @@ from soloatlas.reproduction.verdicts import CONFIRMED, NOT_MEASURED, OPEN, SCALE
 from soloatlas.tables import markdown_table, number, text_table
 
 RULE = (
-    "Scores are paired: the same scan in each row, averaged over seeds. Effects are positive as claimed, with a 95 % "
-    "bootstrap interval over scans. Confirmed: the interval lies on the claimed side; not confirmed: on the other; "
-    "open: it covers the border. Where a claim makes several comparisons, all must hold, and the level of each follows "
-    "Holm's steps, so that one whose 95 % interval is clear may still be open. p: Wilcoxon signed-rank, corrected by "
-    "Holm. A verdict on fewer than three seeds, or on less than 8 minutes of training a row, is preliminary."
+    "Scores are paired: the same scan in each row, averaged over seeds. Effects are positive as claimed, with a 95 "
+    "% interval over scans, Student's for means, else by bootstrap. Confirmed: the interval lies on the claimed "
+    "side; not confirmed: on the other; open: it covers the border, or, of what is no mean, the swap test is not "
+    "clear. Where a claim makes several comparisons, all must hold, and the level of each follows Holm's steps, so "
+    "that one whose 95 % interval is clear may still be open. p: Wilcoxon signed-rank for means, else the swap "
+    "test; corrected by Holm. A verdict on fewer than three seeds, or on less than 8 minutes of training a row, is "
+    "preliminary."
 )
 
 

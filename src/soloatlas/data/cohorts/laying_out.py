@@ -51,7 +51,7 @@ def lay_out(
     name = (found.title or dataset.name) + ("" if chosen == next(iter(splits)) else f"-{chosen}")
     folder, shared = output / name, parts(found, splits[chosen])
     origin = {"dataset": dataset.name, "layout": found.layout, "data": str(data.resolve()), "split": chosen}
-    if _complete(folder, origin):
+    if _complete(folder, origin, shared):
         return folder
     _refuse_errors(dataset, found, data)
     cases = {case.name: case for case in found.cases}
@@ -79,7 +79,7 @@ def _refuse_errors(dataset: Dataset, found: Found, data: Path) -> None:
         raise InputError(f"{data}: {many}; see soloatlas datasets {dataset.name} --data {data}; {first}")
 
 
-def _complete(folder: Path, origin: dict[str, str]) -> bool:
+def _complete(folder: Path, origin: dict[str, str], shared: dict[str, Any]) -> bool:
     """Whether the folder holds this very cohort.
 
     Raises:
@@ -90,6 +90,9 @@ def _complete(folder: Path, origin: dict[str, str]) -> bool:
     there = read_json(folder / "split.json")
     if any(there.get(key) != value for key, value in origin.items()):
         raise InputError(f"{folder}: holds a cohort of other data ({there.get('data')}); remove it or name another")
+    changed = [part for part, names in shared.items() if there.get(part) != list(names)]
+    if changed:
+        raise InputError(f"{folder}: was made of a copy with other scans ({changed[0]} differs); remove it")
     return True
 
 
