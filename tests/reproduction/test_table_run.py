@@ -8,11 +8,12 @@ from dataclasses import replace
 import pytest
 
 from soloatlas.data.cohorts import recorded_atlas
+from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
 from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
-from soloatlas.reproduction.row_run import share_registration
+from soloatlas.reproduction.row_run import share_registration, with_needed_labels
 from soloatlas.reproduction.table_run import paired_difference
 from soloatlas.runs import read_record
 from soloatlas.settings import essential, override
@@ -101,6 +102,21 @@ def test_a_registration_of_other_scans_or_another_generation_is_not_shared(cohor
     for path in runs.glob("os-*/run.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"generation": 0}))
     assert not shared()
+
+
+def test_a_pool_with_scans_that_nobody_labelled_still_has_a_bound_and_atlases(tmp_path):
+    for name in ("images/a", "images/b", "images/c", "images/d", "labels/a", "labels/c", "labels/d"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / f"{name}.nii.gz").touch()
+    image = {name: tmp_path / f"images/{name}.nii.gz" for name in "abcd"}
+    study = Study("s", image["a"], tmp_path / "labels/a.nii.gz", (image["b"], image["c"], image["d"]))
+    bound = with_needed_labels(study, load_method("supervised").METHOD, 1)
+    assert [path.name for path in bound.unlabelled] == ["c.nii.gz", "d.nii.gz"]
+    assert [path.name for path in bound.pool_labels] == ["c.nii.gz", "d.nii.gz"]
+    several = with_needed_labels(study, load_method("mabmis").METHOD, 2)
+    assert several.more_atlases == ((image["c"], tmp_path / "labels/c.nii.gz"),)
+    assert several.unlabelled == (image["b"], image["d"]) and not several.pool_labels
+    assert with_needed_labels(study, load_method("unet").METHOD, 1) == study
 
 
 def test_runs_side_by_side_give_the_same_table(cohort):

@@ -62,7 +62,10 @@ def with_pool_labels(study: Study, folder: str | Path) -> Study:
 
 
 def with_more_atlases(study: Study, count: int) -> Study:
-    """``study`` with the first ``count`` scans of its labelled pool as further atlases; no other label is kept."""
+    """``study`` with the first ``count`` scans of its labelled pool as further atlases; no other label is kept.
+
+    ``pool_labels`` may be those of these scans alone.
+    """
     pairs = tuple(zip(study.unlabelled[:count], study.pool_labels[:count], strict=True))
     return replace(study, more_atlases=pairs, unlabelled=study.unlabelled[count:], pool_labels=())
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soloatlas.data.cohorts.shared import Split
-from soloatlas.data.files import file_sha256
+from soloatlas.data.files import file_sha256, list_scans, scan_name
 from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
 from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.methods import Method, load_method, settings_of
@@ -108,6 +108,7 @@ def row_record(table: Table, finished: Finished) -> dict[str, Any]:
         "method": row.method or table.method,
         "atlases": row.atlases,
         "share": row.share,
+        "pool": len(finished.tasks[0].conditions.study.unlabelled),
         "changes": list(row.changes),
         "stage": row.stage,
         "headline": row.headline,
@@ -144,13 +145,20 @@ def with_share(study: Study, share: float) -> Study:
 def with_needed_labels(study: Study, method: Method, atlases: int) -> Study:
     """The study of a shared cohort with labels of its pool, for the methods that may see them alone.
 
-    They lie beside the atlas's. A multi-atlas method gets the first scans of the pool as further atlases.
+    They lie beside the atlas's; some public sets have scans without. The supervised bound learns from those that have
+    labels, a multi-atlas method gets the first of them as further atlases.
     """
+    if method.pool != "labelled" and atlases == 1:
+        return study
     labels = study.atlas_labels.parent
+    known = {scan_name(path) for path in list_scans(labels)}
+    labelled = [path for path in study.unlabelled if scan_name(path) in known]
     if method.pool == "labelled":
-        return with_pool_labels(study, labels)
-    first = with_pool_labels(replace(study, unlabelled=study.unlabelled[: atlases - 1]), labels)
-    return with_more_atlases(replace(study, pool_labels=first.pool_labels), atlases - 1)
+        return with_pool_labels(replace(study, unlabelled=tuple(labelled)), labels)
+    first = tuple(labelled[: atlases - 1])
+    others = tuple(path for path in study.unlabelled if path not in first)
+    given = with_pool_labels(replace(study, unlabelled=first), labels)
+    return with_more_atlases(replace(given, unlabelled=(*first, *others)), len(first))
 
 
 def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
