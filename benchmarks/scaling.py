@@ -88,11 +88,11 @@ def train(point: Point, folder: Path) -> None:
     from inputs import material
     from soloatlas.atomic import write_json
     from soloatlas.devices import keep_freed_memory
+    from soloatlas.machine import peak_memory_gb
     from soloatlas.methods import os_medseg
     from soloatlas.processes import joined_processes
     from soloatlas.settings import override
     from soloatlas.training import Session, Trial
-    from soloatlas.training_run import peak_memory_gb
 
     keep_freed_memory()
     settings = override(os_medseg.preset("quick"), (f"loop.accumulate={point.batches}",))

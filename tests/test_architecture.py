@@ -25,7 +25,7 @@ def part(module):
     return module.split(".")[0]
 
 
-BASE = {"errors", "atomic", "settings"}
+BASE = {"errors", "atomic", "machine", "settings"}
 ALLOWED = {
     "data": BASE | {"data"},
     "fields.py": set(),

@@ -44,7 +44,8 @@ NOT_RUN = {
     "python benchmarks/compare_cohort.py --cohort hippocampus --unlabelled 60 --minutes 3": "hours, and a cohort",
     "python benchmarks/scaling.py": "minutes; tests/benchmarks/test_scaling.py",
     "pip install --constraint constraints.txt torch": "network",
-    'pip install --constraint constraints.txt ".[demo]"': "network",
+    "export PIP_EXTRA_INDEX_URL=https://download.pytorch.org/whl/cpu": "a matter of the shell",
+    'pip install --constraint constraints.txt ".[demo,ants]"': "network",
     "soloatlas demo": "minutes; CI runs it",
     "pip install --no-deps ./example_method": "tests/test_methods.py installs it",
     "soloatlas train my-study --method voxelmorph-mi --output example-run": "not installed; tests/test_methods.py",
@@ -59,7 +60,7 @@ NOT_RUN = {
     "soloatlas datasets oasis --data ~/neurite-oasis": "needs the data set; tests/test_dataset_command.py",
     "soloatlas datasets oasis --data ~/neurite-oasis --output cohorts": "needs it, too; tests/test_dataset_command.py",
     "soloatlas train cohorts/oasis --output oasis-run --set prepare.align=none --set prepare.crop=none "
-    "--set prepare.normalise=window --set prepare.window=[0,1]": "needs it, too",
+    '--set prepare.normalise=window --set "prepare.window=[0,1]"': "needs it, too",
 }
 
 # What every training of the pages is changed to, so that it takes seconds: after the page's own settings.
@@ -235,9 +236,13 @@ def test_every_setting_has_a_meaning_and_no_meaning_is_left_over():
 def test_installed_methods_are_not_called_missing():
     table = methods_table()
     assert table.count("`os-medseg`") == 1
-    assert "| `os-medseg` | LRLS |" in table and "| works |" in table
+    assert "| `os-medseg` | LRLS |" in table and "**missing**" not in table
+    assert "2008, Symmetric diffeomorphic image registration with cross-correlation | `ants` |" in table
     for name in ("unet", "syn", "voxelmorph-2", "lt-net", "supervised"):
         assert f"| `{name}` |" in table
+
+
+RUN = {"seconds": {"learn": 540.0}, "settings": {"loop": {"precision": "auto", "accumulate": 1, "minutes": 0}}}
 
 
 def test_result_tables_show_what_the_records_hold(tmp_path):
@@ -245,14 +250,14 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
         "id": "os-medseg:table-3", "title": "T", "source": "S", "published_on": "OASIS", "cohort": "hippocampus",
         "split": "test", "scans": 40, "unlabelled": 100, "seeds": [0, 1], "changes": [], "reference": "ours",
         "rows": [
-            {"name": "base", "headline": True, "changes": [],
-             "stage": "register", "runs": [{}, {}], "dice": 0.7311, "hd95_mm": 2.5,
+            {"name": "base", "method": "os-medseg", "headline": True, "changes": [],
+             "stage": "register", "runs": [RUN, RUN], "dice": 0.7311, "hd95_mm": 2.5,
              "published": {"dice": 0.799, "hd95_mm": 3.214}, "minus_reference": {"dice": -0.1, "ci95": [-0.2, -0.05]}},
-            {"name": "other", "changes": ["teacher=false"], "stage": "student", "runs": [{}], "dice": 0.8,
-             "hd95_mm": 2.0, "published": {"dice": None, "hd95_mm": None},
+            {"name": "other", "method": "os-medseg", "changes": ["teacher=false"], "stage": "student", "runs": [RUN],
+             "dice": 0.8, "hd95_mm": 2.0, "published": {"dice": None, "hd95_mm": None},
              "minus_reference": {"dice": 0.0, "ci95": None}},
-            {"name": "ours", "headline": True, "changes": [],
-             "stage": "student", "runs": [{}, {}], "dice": 0.8266, "hd95_mm": 1.444,
+            {"name": "ours", "method": "os-medseg", "headline": True, "changes": [],
+             "stage": "student", "runs": [RUN, RUN], "dice": 0.8266, "hd95_mm": 1.444,
              "published": {"dice": 0.854, "hd95_mm": 1.716}, "minus_reference": {"dice": 0.0, "ci95": [0.0, 0.0]}},
         ],
     }  # fmt: skip
@@ -262,10 +267,13 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
     (folder / "os-medseg-table-3.json").write_text(json.dumps(record))
     (folder / "unrelated.json").write_text("[]")
     headline, whole = headline_results(tmp_path), all_results(tmp_path)
-    assert "| hippocampus | base | 40 | 100 | 2 | 0.731 | 2.50 |" in headline
-    assert "| hippocampus | ours | 40 | 100 | 2 | 0.827 | 1.44 |" in headline and "other" not in headline
+    assert "| hippocampus | base | `os-medseg` | 40 | 100 | 2 | 9 | 0.731 | 2.50 |" in headline
+    assert (
+        "| hippocampus | ours | `os-medseg` | 40 | 100 | 2 | 9 | 0.827 | 1.44 |" in headline and "other" not in headline
+    )
     assert "| other | 0.800 | 2.00 | - | - | +0.000 |" in whole
     assert "| 0.799 | 3.21 | -0.100 [-0.200, -0.050] |" in whole
+    assert "`student.balance=0.0` (now 0.5)" in whole, "what the record does not have was as the class has it"
 
 
 def test_benchmark_tables_show_what_the_records_hold(tmp_path):

@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import ctypes
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from soloatlas.errors import InputError
+from soloatlas.machine import free_main_memory
 
 if TYPE_CHECKING:
     import torch
@@ -85,30 +85,9 @@ def free_memory(device: torch.device) -> float:
     return free_main_memory()
 
 
-def free_main_memory() -> float:
-    """Bytes that may still be filled: of the machine, or of the container that this process may not leave."""
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        machine = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration):
-        return float("inf")
-    return min(machine, *(_left_in(Path("/sys/fs/cgroup"), *names) for names in _LIMITS))
-
-
-_LIMITS = (  # of control groups, version 2 and 1: what may be filled, what is filled
-    ("memory.max", "memory.current"),
-    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
-)
-
-
-def _left_in(group: Path, limit: str, used: str) -> float:
-    try:
-        room = float((group / limit).read_text()) - float((group / used).read_text())
-        statistics = (group / limit).with_name("memory.stat").read_text().splitlines()
-    except (OSError, ValueError):  # no such group, or "max"
-        return float("inf")
-    # Files that were read stay in memory as long as nobody needs it.
-    return room + sum(float(line.split()[1]) for line in statistics if line.startswith("inactive_file "))
+def room_for(share: float, most: float, device: torch.device) -> float:
+    """Bytes that a cache may fill: this share of what is free on ``device``, and no more than ``most``."""
+    return min(most, share * free_memory(device))
 
 
 def _cpu_has_bf16() -> bool:

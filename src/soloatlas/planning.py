@@ -93,8 +93,9 @@ def plan_training(
         study: as for a training; ``method`` the module of its method, ``settings`` those of its ``preset``.
         cache: where prepared scans are kept.
     """
+    from soloatlas.machine import peak_memory_gb
     from soloatlas.training import Trial
-    from soloatlas.training_run import TrainingRun, peak_memory_gb
+    from soloatlas.training_run import TrainingRun
 
     example = next(iter(study.unlabelled), study.atlas)
     if method.METHOD.pool == "none":

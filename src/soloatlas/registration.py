@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from soloatlas import fields
-from soloatlas.devices import autocast, choose_precision, free_memory
+from soloatlas.devices import autocast, choose_precision, room_for
 from soloatlas.losses.contrastive import contrastive
 from soloatlas.losses.divergence import gaussian_divergence
 from soloatlas.losses.similarity import local_cross_correlation, mutual_information, squared_difference
@@ -191,7 +191,7 @@ class PoolFields:
         room: float | None = None,
     ) -> None:
         """``room``: bytes that may be filled; default: 4 GB, or the part of what is free that a student leaves."""
-        room = min(4e9, 0.15 * free_memory(material.device)) if room is None else room
+        room = room_for(0.15, 4e9, material.device) if room is None else room
         self.network, self.material, self.settings = network, material, settings
         self.precision = precision
         needed = len(material.names) * material.atlas.numel() * 3 * 2

@@ -9,7 +9,6 @@ from jaxtyping import Float, Int
 from torch import Tensor
 
 from soloatlas import fields
-from soloatlas.devices import free_memory
 
 
 class Pair(NamedTuple):
@@ -76,14 +75,12 @@ def match_histogram(
 
 
 def matched_atlases(
-    atlas: Float[Tensor, "1 1 x y z"], scan_of: Callable[[int], Tensor], room: float | None = None
+    atlas: Float[Tensor, "1 1 x y z"], scan_of: Callable[[int], Tensor], room: float
 ) -> Callable[[int], Tensor]:
     """The atlas with the intensity distribution of scan ``n``, as a function of n (`match_histogram`).
 
-    Each is made once and kept in float16, as the pool is, as far as ``room`` (bytes; default: 1 GB, or a twentieth of
-    what is free) goes.
+    Each is made once and kept in float16, as the pool is, as far as ``room`` (bytes) goes.
     """
-    room = min(1e9, 0.05 * free_memory(atlas.device)) if room is None else room
 
     @lru_cache(maxsize=int(room / (2 * atlas.numel())))
     def matched(item: int) -> Tensor:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 import csv
 import hashlib
 import io
 import json
 import logging
 import os
-import sys
 import time
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -22,6 +20,7 @@ from soloatlas.atomic import replacing, require_own, write_text
 from soloatlas.data.files import file_sha256, read_labels, read_volume
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
+from soloatlas.machine import forget_peak_memory, peak_memory_gb
 from soloatlas.runs import (
     FORMAT,
     GENERATION,
@@ -392,22 +391,3 @@ def _log_to(path: Path) -> None:
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)
     log.setLevel(logging.INFO)
-
-
-def forget_peak_memory() -> None:
-    """Count the peak from here on: a process may train one run after the other. Linux alone can."""
-    with contextlib.suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_memory_gb() -> float:
-    """Largest resident memory since `forget_peak_memory`, or else of this process so far; 0 where nobody counts."""
-    with contextlib.suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
-    try:
-        import resource
-    except ImportError:  # Windows
-        return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import logging
-import os
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
@@ -30,6 +29,7 @@ from soloatlas.evaluation.scores import (
     values_present,
 )
 from soloatlas.evaluation.statistics import summarise
+from soloatlas.machine import cores
 
 log = logging.getLogger("soloatlas")
 
@@ -234,7 +234,7 @@ def _each(
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    count = workers or max(1, min(os.cpu_count() or 1, len(pairs) // 4))
+    count = workers or max(1, min(cores(), len(pairs) // 4))
     if count == 1:
         return _collect(map(score, pairs), len(pairs), progress)
     try:

@@ -215,14 +215,15 @@ def training_pairs(material: Material, fields: FieldsOfPool, settings: Settings,
     Scan, synthetic image and labels of a pair undergo the same spatial change; the intensity change is the
     student's alone.
     """
+    from soloatlas.devices import room_for
     from soloatlas.segmenter import batches_of
     from soloatlas.synthesis import matched_atlases
 
     def own(item: int) -> Tensor:
         return material.atlas
 
-    histogram = settings.synthesis.appearance == "histogram"
-    atlas_for = matched_atlases(material.atlas, lambda item: material.scans([item])) if histogram else own
+    histogram, room = settings.synthesis.appearance == "histogram", room_for(0.05, 1e9, material.device)
+    atlas_for = matched_atlases(material.atlas, lambda item: material.scans([item]), room) if histogram else own
     return batches_of(lambda visit, item: _one_pair(visit, item, atlas_for(item), material, fields, settings, seed))
 
 

@@ -6,7 +6,6 @@ import concurrent.futures
 import hashlib
 import json
 import multiprocessing
-import os
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -21,8 +20,8 @@ from soloatlas.data.files import file_sha256, read_labels, read_volume, scan_nam
 from soloatlas.data.labels import LabelTable, label_table, read_label_names
 from soloatlas.data.study import Study
 from soloatlas.data.volume import Grid, Volume
-from soloatlas.devices import free_main_memory
 from soloatlas.errors import InputError
+from soloatlas.machine import cores, free_main_memory
 from soloatlas.prepare.alignment import align
 from soloatlas.prepare.grids import (
     Placement,
@@ -262,11 +261,6 @@ def _told(result: Result, done: Callable[[Result], None] | None) -> Result:
     if done:
         done(result)
     return result
-
-
-def cores() -> int:
-    """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 BYTES_A_VOXEL = 24  # of a scan at its own resolution, while it is prepared: read, smoothed, its body found

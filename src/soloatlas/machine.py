@@ -1,0 +1,61 @@
+"""What the machine has: cores and main memory, as far as this process may use them, and how much memory it took."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from pathlib import Path
+
+
+def cores() -> int:
+    """How many this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def free_main_memory() -> float:
+    """Bytes that may still be filled: of the machine, or of the container that this process may not leave.
+
+    Infinite where the system does not tell.
+    """
+    try:
+        lines = Path("/proc/meminfo").read_text().splitlines()
+        whole = next(float(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable"))
+    except (OSError, StopIteration):
+        return float("inf")
+    return min(whole, *(_left_in(Path("/sys/fs/cgroup"), *names) for names in _LIMITS))
+
+
+_LIMITS = (  # of control groups, version 2 and 1: what may be filled, what is filled
+    ("memory.max", "memory.current"),
+    ("memory/memory.limit_in_bytes", "memory/memory.usage_in_bytes"),
+)
+
+
+def _left_in(group: Path, limit: str, used: str) -> float:
+    try:
+        room = float((group / limit).read_text()) - float((group / used).read_text())
+        statistics = (group / limit).with_name("memory.stat").read_text().splitlines()
+    except (OSError, ValueError):  # no such group, or "max"
+        return float("inf")
+    # Files that were read stay in memory as long as nobody needs it.
+    return room + sum(float(line.split()[1]) for line in statistics if line.startswith("inactive_file "))
+
+
+def forget_peak_memory() -> None:
+    """Count the peak from here on: a process may train one run after the other. Linux alone can."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory_gb() -> float:
+    """Largest resident memory since `forget_peak_memory`, or else of this process so far; 0 where nobody counts."""
+    with contextlib.suppress(OSError, StopIteration):
+        lines = Path("/proc/self/status").read_text().splitlines()
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0.0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak / (1e9 if sys.platform == "darwin" else 1e6)
