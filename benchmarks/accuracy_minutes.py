@@ -53,8 +53,9 @@ def times_sooner(points: list[dict[str, Any]]) -> float | None:
 def main() -> None:
     """Measure every point of a cohort and record them."""
     from soloatlas.atomic import write_json
+    from soloatlas.machine import about_machine
     from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
-    from soloatlas.runs import command_line, machine, versions
+    from soloatlas.runs import command_line, versions
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cohort", default="hippocampus")
@@ -81,7 +82,7 @@ def main() -> None:
         "met": found is not None and found >= FIFTH,
         "changes": options.changes,
         "command": command_line(),
-        "machine": machine(),
+        "machine": about_machine(),
         "versions": versions(),
     }
     write_json(Path("results") / options.cohort / "accuracy-minutes.json", record)

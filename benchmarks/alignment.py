@@ -46,8 +46,9 @@ def carried_dice(study: Study, how: Align, scoring: Scoring) -> dict[str, float]
 def main() -> None:
     """Align, score and record one cohort."""
     from soloatlas.atomic import write_json
+    from soloatlas.machine import about_machine
     from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
-    from soloatlas.runs import command_line, machine, versions
+    from soloatlas.runs import command_line, versions
     from soloatlas.settings import Align
 
     parser = argparse.ArgumentParser(description=__doc__)
@@ -63,7 +64,7 @@ def main() -> None:
         "mean_dice": {how: float(np.mean(list(cases.values()))) for how, cases in rows.items()},
         "case_dice": rows,
         "command": command_line(),
-        "machine": machine(),
+        "machine": about_machine(),
         "versions": versions(),
     }
     write_json(Path("results") / options.cohort / "alignment-dev.json", record)

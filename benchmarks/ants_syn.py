@@ -40,8 +40,9 @@ def main() -> None:
     """Register, score and record one cohort."""
     from soloatlas.atomic import write_json
     from soloatlas.evaluation import kept_scores, score_study
+    from soloatlas.machine import about_machine
     from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
-    from soloatlas.runs import command_line, machine, versions
+    from soloatlas.runs import command_line, versions
 
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cohort", default="hippocampus")
@@ -64,7 +65,7 @@ def main() -> None:
         "seconds_per_scan": sum(seconds) / len(seconds),
         "settings": "ANTsPy SyN defaults, seed 1, 1 thread, genericLabel",
         "command": command_line(),
-        "machine": machine(),
+        "machine": about_machine(),
         "versions": {**versions(), "antspyx": metadata.version("antspyx")},
     }
     suffix = "" if options.split == "test" else "-dev"

@@ -78,28 +78,16 @@ def measure_memory(part: Part, place: Place, task: dict[str, Any]) -> dict[str, 
 
 
 def _cpu_peak(run: Run, times: int) -> tuple[float, float]:
+    from soloatlas.machine import forget_peak_memory, peak_memory
+
     gc.collect()
     with suppress(OSError, AttributeError):
         ctypes.CDLL("libc.so.6").malloc_trim(0)  # what building freed would be used again, unseen
-    before = _forget_peak()
+    forget_peak_memory()
+    before = peak_memory()
     for _ in range(times):
         run()
-    return max(0.0, _peak() - before), _peak()
-
-
-def _forget_peak() -> float:
-    """Start the peak anew from the present memory, where Linux allows it; return where it stands, bytes."""
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5")
-    return _peak()
-
-
-def _peak() -> float:
-    """Largest resident memory so far; of this program alone (ru_maxrss may hold that of the process before it)."""
-    with suppress(OSError, StopIteration):
-        lines = Path("/proc/self/status").read_text().splitlines()
-        return 1024 * next(float(line.split()[1]) for line in lines if line.startswith("VmHWM"))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return max(0.0, peak_memory() - before), peak_memory()
 
 
 def _gpu_peak(run: Run, times: int) -> tuple[float, float]:

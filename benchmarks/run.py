@@ -185,11 +185,12 @@ def _threads(part: Part) -> int:
 def _record(item: Item, measurement: dict[str, Any], output: Path) -> None:
     """Write the item's record, with what it held of other devices and sizes."""
     from soloatlas.atomic import write_json
-    from soloatlas.runs import command_line, machine, versions
+    from soloatlas.machine import about_machine
+    from soloatlas.runs import command_line, versions
 
     path = output / f"{item.name}.json"
     old = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-    about = {"machine": machine(), "versions": versions(), "command": command_line()}
+    about = {"machine": about_machine(), "versions": versions(), "command": command_line()}
     write_json(path, merged(old, item, {**measurement, **about}))
 
 

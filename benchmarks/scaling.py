@@ -50,7 +50,8 @@ AXES: dict[str, list[Point]] = {
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure the axes asked for and record them."""
     from soloatlas.atomic import write_json
-    from soloatlas.runs import command_line, machine, versions
+    from soloatlas.machine import about_machine
+    from soloatlas.runs import command_line, versions
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("axes", nargs="*", metavar="AXIS", help=f"of {', '.join(AXES)}; default: all")
@@ -61,7 +62,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     record = json.loads(options.output.read_text(encoding="utf-8")) if options.output.exists() else {"axes": {}}
     for axis in options.axes or AXES:
         record["axes"][axis] = [measured(point) for point in AXES[axis]]
-        record |= {"machine": machine(), "versions": versions(), "command": command_line()}
+        record |= {"machine": about_machine(), "versions": versions(), "command": command_line()}
         write_json(options.output, record)
         for found in record["axes"][axis]:
             print(axis, found, flush=True)
@@ -88,7 +89,7 @@ def train(point: Point, folder: Path) -> None:
     from inputs import material
     from soloatlas.atomic import write_json
     from soloatlas.devices import keep_freed_memory
-    from soloatlas.machine import peak_memory_gb
+    from soloatlas.machine import peak_memory
     from soloatlas.methods import os_medseg
     from soloatlas.processes import joined_processes
     from soloatlas.settings import override
@@ -103,7 +104,7 @@ def train(point: Point, folder: Path) -> None:
         (folder / "run").mkdir(exist_ok=True)
         os_medseg.train(material(place, point.classes, point.pool), settings, session)
         seconds = {name: _per_step(times) for name, (_, times) in trial.stages.items()}
-        found = {"seconds": seconds, "process_gb": peak_memory_gb()}
+        found = {"seconds": seconds, "process_gb": peak_memory() / 1e9}
         write_json(folder / f"process-{processes.rank}.json", found)
 
 

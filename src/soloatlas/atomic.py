@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import csv
 import json
 import os
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TextIO
 
 from soloatlas.errors import InputError, RunError
 
@@ -97,6 +98,17 @@ def write_text(path: str | Path, text: str) -> None:
     """Write ``text`` (UTF-8) to ``path``, whole or not at all."""
     with replacing(path) as temporary:
         temporary.write_text(text, encoding="utf-8")
+
+
+def write_csv(path: str | Path, rows: Iterable[Iterable[Any]]) -> None:
+    """Write ``rows``, the titles first, to ``path`` (UTF-8), whole or not at all. ``None`` becomes an empty cell."""
+    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
+        csv_writer(file).writerows(rows)
+
+
+def csv_writer(file: TextIO) -> Any:
+    """A writer of rows whose lines end alike on every system."""
+    return csv.writer(file, lineterminator="\n")
 
 
 def write_array(path: str | Path, array: np.ndarray) -> None:

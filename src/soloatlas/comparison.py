@@ -7,7 +7,6 @@ again. Each is trained in a process of its own, so that its memory is its own.
 from __future__ import annotations
 
 import concurrent.futures
-import csv
 import hashlib
 import json
 import multiprocessing
@@ -19,13 +18,14 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import read_json, replacing, write_json
+from soloatlas.atomic import read_json, write_csv, write_json
 from soloatlas.data.files import file_sha256
 from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError, RunError
 from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
+from soloatlas.machine import about_machine
 from soloatlas.methods import Method, available_methods, lacks_modules, load_method, settings_of
-from soloatlas.runs import GENERATION, command_line, machine, read_record, versions
+from soloatlas.runs import GENERATION, command_line, read_record, versions
 from soloatlas.settings import applicable, essential, require_applicable, to_dict
 from soloatlas.tables import number, text_table
 
@@ -101,7 +101,7 @@ def compare_methods(
         "reference": reference,
         "rows": rows,
         "command": command_line(),
-        "machine": machine(),
+        "machine": about_machine(),
         "versions": versions(),
     }
     write_json(output / "compare.json", record)
@@ -323,7 +323,5 @@ def as_text(record: dict[str, Any]) -> str:
 
 
 def _write_csv(path: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with replacing(path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        writer = csv.writer(file)
-        writer.writerow(["method", "family", *COLUMNS])
-        writer.writerows([row["method"], row["family"], *(row.get(key) for key in COLUMNS)] for row in rows)
+    cells = ([row["method"], row["family"], *(row.get(key) for key in COLUMNS)] for row in rows)
+    write_csv(path, [["method", "family", *COLUMNS], *cells])

@@ -1,16 +1,42 @@
-"""What the machine has: cores and main memory, as far as this process may use them, and how much memory it took."""
+"""The machine: its name, cores and main memory as far as this process may use them, and how much memory it took."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import platform
 import sys
 from pathlib import Path
+from typing import Any
+
+
+def about_machine() -> dict[str, Any]:
+    """What this program runs on: for run.json and result files."""
+    return {
+        "system": platform.system(),
+        "processor": _processor(),
+        "cores": os.cpu_count(),
+        "python": platform.python_version(),
+    }
+
+
+def _processor() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        for line in info.read_text().splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+def own_cores() -> list[int]:
+    """Numbers of those that this process may use."""
+    return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
 
 
 def cores() -> int:
     """How many this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return len(own_cores())
 
 
 def free_main_memory() -> float:
@@ -48,14 +74,16 @@ def forget_peak_memory() -> None:
         Path("/proc/self/clear_refs").write_text("5")
 
 
-def peak_memory_gb() -> float:
-    """Largest resident memory since `forget_peak_memory`, or else of this process so far; 0 where nobody counts."""
+def peak_memory() -> float:
+    """Largest resident memory since `forget_peak_memory`, else of this process so far, bytes; 0 where nobody counts.
+
+    Of this program alone: ru_maxrss may hold that of the process before it.
+    """
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
-        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) / 1e6
+        return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
     try:
         import resource
     except ImportError:  # Windows
         return 0.0
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return peak / (1e9 if sys.platform == "darwin" else 1e6)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

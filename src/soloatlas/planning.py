@@ -93,7 +93,7 @@ def plan_training(
         study: as for a training; ``method`` the module of its method, ``settings`` those of its ``preset``.
         cache: where prepared scans are kept.
     """
-    from soloatlas.machine import peak_memory_gb
+    from soloatlas.machine import peak_memory
     from soloatlas.training import Trial
     from soloatlas.training_run import TrainingRun
 
@@ -123,7 +123,7 @@ def plan_training(
             parts=parts,
             seconds=sum(part.seconds for part in parts),
             segment_seconds=_segment(run, example),
-            memory_gb=peak_memory_gb(),
+            memory_gb=peak_memory() / 1e9,
             device_memory_gb=_device_memory_gb(device),
             free_memory_gb=_known_gb(free_memory(device)),
             disk_gb=(_bytes_in(run.folder) + len(missing) * 2 * math.prod(grid.shape)) / 1e9,

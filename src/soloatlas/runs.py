@@ -8,8 +8,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 import shlex
 import sys
 from collections.abc import Sequence
@@ -59,25 +57,6 @@ class Run:
 def same_generation(record: dict[str, Any]) -> bool:
     """Whether this program would train the run of ``record`` to the same weights, as far as it knows."""
     return bool(record.get("generation") == GENERATION)
-
-
-def machine() -> dict[str, Any]:
-    """What this program runs on: for run.json and result files."""
-    return {
-        "system": platform.system(),
-        "processor": _processor(),
-        "cores": os.cpu_count(),
-        "python": platform.python_version(),
-    }
-
-
-def _processor() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.exists():
-        for line in info.read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 def versions() -> dict[str, str]:

@@ -9,7 +9,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.atomic import replacing, write_json
+from soloatlas.atomic import write_csv, write_json
 from soloatlas.data.files import file_sha256, written_name
 from soloatlas.errors import InputError
 from soloatlas.runs import Run, versions
@@ -31,8 +31,7 @@ def write_lists(run: Run, wishes: Wishes, output: Path, found: Sequence[Case], s
     kept = [(case, volumes) for case, volumes in _cases(output, before) if case["case"] not in made]
     every = [*kept, *sorted(found, key=lambda one: str(one[0]["case"]))]
     rows = [[case["case"], *row] for case, volumes in every for row in volumes]
-    with replacing(output / "volumes.csv") as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-        csv.writer(file).writerows([["case", "label", "name", "ml"], *rows])
+    write_csv(output / "volumes.csv", [["case", "label", "name", "ml"], *rows])
     files = _ours(before) | {written_name(path) for path in scans}
     record = {"run": str(run.folder.resolve()), **asdict(wishes), "files": sorted(files)}
     write_json(output / "segment.json", {**record, "cases": [case for case, _ in every], "versions": versions()})

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import csv
 import hashlib
-import io
 import json
 import logging
 import os
@@ -16,16 +14,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import replacing, require_own, write_text
+from soloatlas.atomic import replacing, require_own, write_csv
 from soloatlas.data.files import file_sha256, read_labels, read_volume
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
-from soloatlas.machine import forget_peak_memory, peak_memory_gb
+from soloatlas.machine import about_machine, forget_peak_memory, peak_memory
 from soloatlas.runs import (
     FORMAT,
     GENERATION,
     command_line,
-    machine,
     read_record,
     same_generation,
     save_weights,
@@ -255,11 +252,7 @@ class TrainingRun:
             rows.append({"scan": name, **row})
             if i < SAMPLES:
                 samples |= {f"{kind}_{i}": array for kind, array in pair.items()}
-        table = io.StringIO()
-        writer = csv.DictWriter(table, list(rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(rows)
-        write_text(self.folder / "fields.csv", table.getvalue())
+        write_csv(self.folder / "fields.csv", [list(rows[0]), *(row.values() for row in rows)])
         with replacing(self.folder / "samples.npz") as temporary:
             np.savez_compressed(temporary, allow_pickle=False, **samples)
         self._took("measure fields", start)
@@ -290,7 +283,7 @@ class TrainingRun:
         store_atlas(self.folder, atlas, labels, table)
         store_more_atlases(self.folder, [(read_volume(a), read_labels(b)) for a, b in self.study.more_atlases])
         self.record["ceiling"] = ceiling(self.prepared, labels)
-        self.record["peak_memory_gb"] = round(peak_memory_gb(), 2)
+        self.record["peak_memory_gb"] = round(peak_memory() / 1e9, 2)
         self.record["state"] = "finished"
         write_record(self.folder, self.record)
         log.info("finished: %s", self.folder)
@@ -351,7 +344,7 @@ def _new_record(study: Study, method: ModuleType, preset: str, settings: Any, se
         "label_names": str(study.label_names) if study.label_names else "",
         "fingerprint": hashlib.sha256(json.dumps(asked, sort_keys=True).encode()).hexdigest(),
         "command": command_line(),
-        "machine": machine(),
+        "machine": about_machine(),
         "versions": versions(),
         "seconds": {},
     }

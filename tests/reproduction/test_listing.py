@@ -5,9 +5,9 @@ import json
 import pytest
 
 from soloatlas.errors import InputError
+from soloatlas.machine import about_machine
 from soloatlas.methods import load_method
 from soloatlas.reproduction.listing import as_lines, described
-from soloatlas.runs import machine
 
 RECORD = {
     "id": "os-medseg:table-3",
@@ -42,7 +42,7 @@ def test_needs_are_those_of_the_rows(tmp_path):
 
 
 def test_times_are_those_of_the_records_and_shared_runs_count_once(tmp_path):
-    here = {**machine(), "python": "3.0"}
+    here = {**about_machine(), "python": "3.0"}
     for number, of in enumerate((here, here, {**here, "processor": "another"})):
         folder = tmp_path / "hippocampus"
         folder.mkdir(exist_ok=True)

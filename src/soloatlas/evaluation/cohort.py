@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import logging
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -109,7 +107,7 @@ def evaluate(
         "soloatlas": _version(),
     }
     if output is not None:
-        atomic.write_text(Path(output) / "metrics.csv", _csv(cases, described))
+        atomic.write_csv(Path(output) / "metrics.csv", _rows(cases, described))
         atomic.write_json(Path(output) / "metrics.json", content)
     return content
 
@@ -305,19 +303,17 @@ def _counts(rows: Sequence[dict[str, Any]]) -> dict[str, int]:
     return {"scored": scored, "missing": of[MISSING], "extra": of[EXTRA], "unscored": len(rows) - scored}
 
 
-def _csv(cases: dict[str, Scores], names: dict[int, str]) -> str:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
+def _rows(cases: dict[str, Scores], names: dict[int, str]) -> Iterator[list[Any]]:
+    """The lines of metrics.csv, titles first."""
+    yield list(COLUMNS)
     for case, scores in cases.items():
         for value, row in scores.items():
             cells = {"case": case, "label": value, "name": names[value], **row}
-            writer.writerow([_cell(cells[column]) for column in COLUMNS])
-    return text.getvalue()
+            yield [_cell(cells[column]) for column in COLUMNS]
 
 
 def _cell(value: Any) -> Any:
-    return f"{value:.6f}" if isinstance(value, float) else "" if value is None else value
+    return f"{value:.6f}" if isinstance(value, float) else value
 
 
 def _version() -> str:

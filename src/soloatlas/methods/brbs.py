@@ -281,9 +281,10 @@ def segmentation_turn(
         style, shape, share = (_beta(beta, draw) for _ in range(3))
         image = fields.warp((atlas + style * (brought - atlas)).clamp(0, 1.5), shape * towards)
         labels = fields.warp_labels(classes, shape * towards)
-        moved = fields.warp(brought, towards)
     terms = segmentation_terms(student(look(image))[0], labels, settings.student)
     if settings.joint.mix:
+        with torch.no_grad():
+            moved = fields.warp(brought, towards)
         terms["mix"] = mix_consistency(student, moved, second, share)
     return terms
 

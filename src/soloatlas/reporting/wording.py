@@ -157,20 +157,20 @@ def _filters(setting: Any) -> str:
     if not channels:
         return ""
     shown = ", ".join(map(str, channels))
-    if (
-        channels[-1] < _DOUBLED
-        and setting("registration.network", "siamese") == "siamese"
-        and setting("form") != "original"
-    ):
+    if channels[-1] < _DOUBLED and _as_in_paper(setting):
         return f"undoubled registration filters ({shown}), where the paper doubles them (32, 64, 64, 64)"
     return f"registration filters {shown}"
+
+
+def _as_in_paper(setting: Any) -> bool:
+    """Whether the network is one whose filters and schedule OS-MedSeg's paper gives."""
+    return setting("registration.network", "siamese") in ("siamese", "syn") and setting("form") != "original"
 
 
 def _steps(setting: Any, part: str, paper: int) -> list[str]:
     """How long a part trains, beside the passes over the pool that it would take by default."""
     steps, epochs = setting(f"{part}.steps"), setting(f"{part}.epochs")
     if steps:
-        of_paper = setting("registration.network") in (None, "siamese", "syn") and setting("form") != "original"
-        beside = f" (the paper: {paper} passes over the pool)" if of_paper else ""
+        beside = f" (the paper: {paper} passes over the pool)" if _as_in_paper(setting) else ""
         return [f"{steps} optimiser steps for the {part}{beside}"]
     return [f"{epochs} passes over the pool for the {part}"] if epochs else []

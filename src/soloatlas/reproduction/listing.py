@@ -6,12 +6,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from soloatlas.machine import about_machine
 from soloatlas.methods import load_method
 from soloatlas.reproduction.figures import FIGURES
 from soloatlas.reproduction.records import recorded_tables
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.tables import TABLES
-from soloatlas.runs import machine
 
 
 def everything() -> dict[str, Table | Pictures]:
@@ -88,7 +88,7 @@ def _recorded(results: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
 
     ``minutes`` of preparing and training, a number for each seed; with the registration where another row made it.
     """
-    here = {key: machine()[key] for key in ("processor", "cores")}
+    here = {key: about_machine()[key] for key in ("processor", "cores")}
     for _, record in recorded_tables(results):
         if "reference" not in record or record["id"] not in TABLES:
             continue

@@ -16,11 +16,12 @@ from soloatlas.data.cohorts.shared import Split
 from soloatlas.data.files import file_sha256, list_scans, scan_name
 from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
 from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
+from soloatlas.machine import about_machine
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.prepare import PREPARE_VERSION
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
-from soloatlas.runs import GENERATION, command_line, machine, read_record, same_generation, versions
+from soloatlas.runs import GENERATION, command_line, read_record, same_generation, versions
 from soloatlas.settings import applicable, essential, to_dict
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def circumstances(conditions: Conditions) -> dict[str, Any]:
         "notes": list(study.notes),
         "changes": list(conditions.changes),
         "command": command_line(),
-        "machine": machine(),
+        "machine": about_machine(),
         "versions": versions(),
     }
 

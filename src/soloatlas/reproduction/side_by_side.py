@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from soloatlas.errors import RunError
+from soloatlas.machine import own_cores
 from soloatlas.progress import shown_progress
 from soloatlas.reproduction.row_run import Task, registration_settings, run_and_score
 
@@ -80,8 +81,7 @@ def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
 
 def places(jobs: int) -> list[Place]:
     """Cores and GPUs of this machine shared out among so many processes; where there are too few, some share."""
-    cores = sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
-    gpus = _gpus() or [""]
+    cores, gpus = own_cores(), _gpus() or [""]
     return [Place(frozenset(cores[n::jobs] or [cores[n % len(cores)]]), gpus[n % len(gpus)]) for n in range(jobs)]
 
 

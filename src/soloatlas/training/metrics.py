@@ -9,7 +9,7 @@ from pathlib import Path
 
 from torch import Tensor
 
-from soloatlas.atomic import replacing
+from soloatlas.atomic import csv_writer, write_csv
 from soloatlas.errors import RunError
 
 
@@ -28,8 +28,7 @@ class MetricsLog:
         """Drop this stage's rows after ``step``: they will be made again."""
         rows = self._rows()
         kept = [r for r in rows if r[0] != self.stage or int(r[1]) <= step]
-        with replacing(self.path) as temporary, temporary.open("w", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([["stage", "step", "term", "value"], *kept])
+        write_csv(self.path, [["stage", "step", "term", "value"], *kept])
 
     def add(self, terms: Mapping[str, Tensor]) -> None:
         """Take up one batch's terms; stays on the device, so nothing waits for it."""
@@ -54,7 +53,7 @@ class MetricsLog:
                 "or use --set loop.precision=float32, then go on with --resume"
             )
         with self.path.open("a", newline="", encoding="utf-8") as file:
-            csv.writer(file).writerows([self.stage, step, n, f"{v:.6g}"] for n, v in means.items())
+            csv_writer(file).writerows([self.stage, step, n, f"{v:.6g}"] for n, v in means.items())
         self.sums, self.counts = {}, {}
         return " ".join(f"{name} {value:.4f}" for name, value in means.items())
 
