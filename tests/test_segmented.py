@@ -20,7 +20,8 @@ def a_case(folder: Path, name: str):
     (folder / "scans").mkdir(exist_ok=True)
     (folder / "scans" / f"{name}.nii.gz").write_bytes(name.encode())
     known = file_sha256(folder / "scans" / f"{name}.nii.gz")
-    return {"case": name, "output": f"{name}.nii.gz", "sha256": known}, [[1, "liver", 3.5]]
+    entry = {"case": name, "output": f"{name}.nii.gz", "sha256": known}
+    return {**entry, "output_sha256": file_sha256(folder / entry["output"])}, [[1, "liver", 3.5]]
 
 
 @pytest.fixture
@@ -70,3 +71,16 @@ def test_maps_of_others_are_not_written_over(run, tmp_path):
     require_free(run, WISHES, [scan], tmp_path)
     with pytest.raises(InputError, match="with stage student, not register"):
         require_free(run, Wishes(stage="register"), [scan], tmp_path)
+
+
+def test_a_map_corrected_by_hand_is_neither_written_over_nor_taken_for_ours(run, tmp_path):
+    one, two = tmp_path / "scans/one.nii.gz", tmp_path / "scans/two.nii.gz"
+    write_lists(run, WISHES, tmp_path, [a_case(tmp_path, "one"), a_case(tmp_path, "two")], [one, two])
+    assert all_segmented(run.folder, "student", [one, two], tmp_path)
+    (tmp_path / "one.nii.gz").write_bytes(b"corrected by hand")
+    with pytest.raises(InputError, match=r"one\.nii\.gz was changed after it was segmented; move it or"):
+        require_free(run, WISHES, [one, two], tmp_path)
+    require_free(run, WISHES, [two], tmp_path)
+    assert not all_segmented(run.folder, "student", [one], tmp_path)
+    (tmp_path / "one.nii.gz").unlink()
+    require_free(run, WISHES, [one, two], tmp_path)

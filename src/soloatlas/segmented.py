@@ -48,8 +48,8 @@ def require_free(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) 
     """See that nothing is lost: what the folder holds must be segmented by this run in the same way.
 
     Raises:
-        InputError: the folder holds segmentations by another run or with other wishes, or files of others that
-            the segmentations of ``scans`` would overwrite.
+        InputError: the folder holds segmentations by another run or with other wishes, or files that the
+            segmentations of ``scans`` would overwrite: of others, or corrected by hand.
     """
     record = _read(output)
     names = {written_name(path) for path in scans} - _ours(record)
@@ -67,6 +67,18 @@ def require_free(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) 
             f"{getattr(wishes, other[0])}; choose another folder"
         )
     _volumes(output)
+    made = {written_name(path) for path in scans}
+    corrected = sorted(case["output"] for case in record["cases"] if case["output"] in made and _changed(output, case))
+    if corrected:
+        raise InputError(
+            f"--output {output}: {corrected[0]} was changed after it was segmented; move it or choose another folder"
+        )
+
+
+def _changed(output: Path, case: dict[str, Any]) -> bool:
+    """Whether somebody has changed a map since; not known of those that earlier versions made."""
+    path = output / case["output"]
+    return "output_sha256" in case and path.exists() and file_sha256(path) != case["output_sha256"]
 
 
 def _cases(output: Path, record: dict[str, Any]) -> list[Case]:
@@ -82,7 +94,7 @@ def all_segmented(run: Path, stage: str, scans: Sequence[Path], output: Path) ->
     made = {**{name: record.get(name) for name in _PLAIN}, "run": record.get("run")}
     if made != {**_PLAIN, "run": str(run.resolve()), "stage": stage}:
         return False
-    done = {case["output"]: case["sha256"] for case, _ in _cases(output, record)}
+    done = {case["output"]: case["sha256"] for case, _ in _cases(output, record) if not _changed(output, case)}
     return all(done.get(written_name(path)) == file_sha256(path) for path in scans)
 
 

@@ -92,6 +92,7 @@ def write_case(run: Run, path: Path, scan: Volume, classes: np.ndarray, output: 
         "input": str(path.absolute()),
         "sha256": file_sha256(path),
         "output": target.name,
+        "output_sha256": file_sha256(target),
     }
     return entry, run.table.volumes(classes, scan.grid)
 
