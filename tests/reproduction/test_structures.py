@@ -3,6 +3,7 @@
 import pytest
 
 from soloatlas.reproduction import TABLES
+from soloatlas.reproduction.measures import row_measures
 from soloatlas.reproduction.rendering import as_latex, as_markdown, cells, notebook_note
 from soloatlas.reproduction.structures import (
     case_dice_of,
@@ -11,7 +12,6 @@ from soloatlas.reproduction.structures import (
     structure,
     structure_dice,
 )
-from soloatlas.reproduction.table_run import row_measures
 
 
 @pytest.mark.parametrize(

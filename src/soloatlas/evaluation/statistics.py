@@ -61,11 +61,62 @@ def student_sample(values: np.ndarray, size: int = 20001) -> np.ndarray:
 
     The right width for few cases, where bootstrap intervals are too narrow: differences of one sign, however few,
     never leave 0 within those.
+
+    Args:
+        values: (cases, seeds), see `standard_error`.
     """
     from scipy.stats import t
 
-    spread = float(np.std(values, ddof=1)) / len(values) ** 0.5
-    return np.asarray(np.mean(values) + spread * t.ppf((np.arange(size) + 0.5) / size, len(values) - 1))
+    error, freedom = standard_error(values)
+    return np.asarray(np.mean(values) + error * t.ppf((np.arange(size) + 0.5) / size, freedom))
+
+
+def student_interval(values: np.ndarray, level: float = 0.95) -> list[float] | None:
+    """Student's interval [low, high] of the mean over cases and seeds (`standard_error`); None for a single case."""
+    from scipy.stats import t
+
+    if len(values) < 2:
+        return None
+    error, freedom = standard_error(values)
+    half = float(error * t.ppf((1 + level) / 2, freedom))
+    return [float(np.mean(values)) - half, float(np.mean(values)) + half]
+
+
+def standard_error(values: np.ndarray) -> tuple[float, float]:
+    """Standard error of a mean over cases and seeds, and its degrees of freedom.
+
+    Both are draws: other cases and other seeds would have given another mean. Each seed meets each case once, so that
+    the variances of cases, of seeds and of the rest follow from the mean squares of a two-way layout (Brennan,
+    Generalizability Theory, 2001, 3.2), the degrees of freedom from Satterthwaite (1946). A variance of seeds that
+    comes out negative is 0. With one seed: over cases alone.
+
+    Args:
+        values: (cases, seeds), two cases at least.
+    """
+    cases, seeds = values.shape
+    of_case, of_seed = values.mean(1), values.mean(0)
+    if seeds == 1:
+        return float(of_case.std(ddof=1)) / cases**0.5, cases - 1
+    rest = values - of_case[:, None] - of_seed + values.mean()
+    free = np.array([cases - 1, seeds - 1, (cases - 1) * (seeds - 1)])
+    squares = np.array([seeds * of_case.var(ddof=1), cases * of_seed.var(ddof=1), (rest**2).sum() / free[2]])
+    signs = np.array([1, 1, -1]) if squares[1] > squares[2] else np.array([1, 0, 0])
+    total = float(signs @ squares)
+    if not total:
+        return 0.0, cases - 1
+    return (total / values.size) ** 0.5, max(1.0, total**2 / float(((signs * squares) ** 2 / free).sum()))
+
+
+def pitman_morgan(first: np.ndarray, second: np.ndarray) -> float:
+    """p of the two-sided test that two paired samples spread alike: of no correlation between sum and difference.
+
+    Pitman (1939) and Morgan (1939); 1 where sums or differences do not vary.
+    """
+    from scipy.stats import pearsonr
+
+    total, apart = first + second, first - second
+    varies = min(np.ptp(total), np.ptp(apart)) > 1e-9  # more than rounding does
+    return float(pearsonr(total, apart).pvalue) if varies else 1.0
 
 
 def swap_test(first: np.ndarray, second: np.ndarray, statistic: Callable[..., Any], rounds: int = 9999) -> float:

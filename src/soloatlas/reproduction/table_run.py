@@ -7,14 +7,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from soloatlas.atomic import write_json, write_text
 from soloatlas.data.cohorts.shared import Split
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
 from soloatlas.reproduction.figure_run import write_figure, write_plot
 from soloatlas.reproduction.listing import everything
+from soloatlas.reproduction.measures import paired_difference, row_measures, structure_means
 from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
@@ -122,7 +121,7 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
     reference = next(row for row in rows if row["name"] == table.reference)
     for row in rows:
         row |= row_measures(row["runs"])
-        row["structures"] = _structure_means(row["runs"])
+        row["structures"] = structure_means(row["runs"])
         row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
     return {
         "id": key,
@@ -134,50 +133,3 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
         "reference": reference["name"],
         "rows": rows,
     }
-
-
-def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
-    """Means over seeds of a row's DSC and HD95; standard deviation, minimum and maximum over cases of the DSC.
-
-    A case's DSC is averaged over seeds first; the deviation is the sample's (divisor n - 1). ``seed_sd`` is the
-    deviation of the mean DSC over seeds. ``dice_without_zeros``: see `structures.dice_without_zeros`.
-    """
-    cases = _scored_cases(runs)
-    by_case = np.array([np.mean([run["case_dice"][c] for run in runs]) for c in cases])
-    means = [run["mean_dice"] for run in runs]
-    others = [run["mean_dice_without_zeros"] for run in runs if run.get("mean_dice_without_zeros") is not None]
-    return {
-        "dice": float(np.mean(means)),
-        "hd95_mm": float(np.mean([run["mean_hd95_mm"] for run in runs])),
-        "sd": float(by_case.std(ddof=1)) if len(cases) > 1 else 0.0,
-        "min": float(by_case.min()),
-        "max": float(by_case.max()),
-        "seed_sd": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
-        "dice_without_zeros": float(np.mean(others)) if len(others) == len(runs) else None,
-    }
-
-
-def _scored_cases(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Scans in which every run had something to score."""
-    return [c for c in runs[0]["case_dice"] if all(run["case_dice"][c] is not None for run in runs)]
-
-
-def _structure_means(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
-    """Means over seeds of each structure's DSC, where every seed has one."""
-    names = [name for name in runs[0]["structure_dice"] if all(name in run["structure_dice"] for run in runs)]
-    return {name: float(np.mean([run["structure_dice"][name] for run in runs])) for name in names}
-
-
-def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean DSC difference over the same cases and seeds, with a bootstrap interval over cases.
-
-    Differences are averaged over seeds within a case first, so that a case counts once.
-    """
-    from soloatlas.evaluation.statistics import bootstrap_interval
-
-    cases = _scored_cases([*runs, *reference])
-    differences = [
-        float(np.mean([a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)]))
-        for c in cases
-    ]
-    return {"dice": float(np.mean(differences)), "ci95": bootstrap_interval(differences), "cases": len(cases)}

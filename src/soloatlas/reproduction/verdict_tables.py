@@ -7,24 +7,24 @@ from dataclasses import asdict
 from typing import Any
 
 from soloatlas.reproduction.claims import CLAIMS, Claim
-from soloatlas.reproduction.verdicts import CONFIRMED, NOT_MEASURED, OPEN, SCALES, Finding, Verdict
+from soloatlas.reproduction.verdicts import CONFIRMED, NOT_MEASURED, SCALES, UNDECIDED, Finding, Verdict
 from soloatlas.tables import markdown_table, number, text_table
 
 RULE = (
-    "Scores are paired: the same scan in each row, averaged over seeds. Effects are positive as claimed, with a 95 "
-    "% interval over scans, Student's for means, else by bootstrap. Confirmed: the interval lies on the claimed "
-    "side; not confirmed: on the other; open: it covers the border, or, of what is no mean, the swap test is not "
-    "clear. Where a claim makes several comparisons, all must hold, and the level of each follows Holm's steps, so "
-    "that one whose 95 % interval is clear may still be open. p: Wilcoxon signed-rank for means, else the swap "
-    "test; corrected by Holm. A verdict on fewer than three seeds, or on less than 8 minutes of training a row, is "
-    "preliminary."
+    "Scores are paired: the same scan and seed in each row. Effects are positive as claimed, with a 95 % interval: for "
+    "means Student's over scans and seeds, else by bootstrap over scans. Confirmed: the interval lies on the claimed "
+    "side; not confirmed: on the other; open: it covers the border, or, of what is no mean, the test is not clear. "
+    "Where a claim makes several comparisons, all must hold, each by its own 95 % interval; one that is not confirmed "
+    "must be so at the level of Holm's steps. p, over scans: Wilcoxon signed-rank for means, Pitman and Morgan's for "
+    "the standard deviation, a swap test for the lowest; corrected by Holm. On fewer than three seeds, fewer than six "
+    "scans, or with runs that less than 8 minutes cut short, a verdict is preliminary, and undecided instead of open."
 )
 
 
 def standing(verdict: Verdict) -> str:
-    """The status in words, with what makes it preliminary or leaves it open."""
-    early = ", preliminary" if verdict.preliminary and verdict.status != OPEN else ""
-    notes = [verdict.preliminary, verdict.why if verdict.status == OPEN else ""]
+    """The status in words, with what makes it preliminary or leaves it undecided."""
+    early = ", preliminary" if verdict.preliminary and verdict.status != UNDECIDED else ""
+    notes = [verdict.preliminary, verdict.why if verdict.status == UNDECIDED else ""]
     told = "; ".join(filter(None, notes))
     return f"{verdict.status}{early}{f' ({told})' if told else ''}"
 

@@ -11,14 +11,24 @@ from typing import Any
 import numpy as np
 
 from soloatlas.errors import InputError
-from soloatlas.evaluation.statistics import holm, interval_of, resampled, signed_rank, student_sample, swap_test
+from soloatlas.evaluation.statistics import (
+    holm,
+    interval_of,
+    pitman_morgan,
+    resampled,
+    signed_rank,
+    student_sample,
+    swap_test,
+)
+from soloatlas.methods import load_method
 from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
 from soloatlas.reproduction.records import recorded_tables
+from soloatlas.settings import flat, to_dict
 
-CONFIRMED, NOT_CONFIRMED, OPEN = "confirmed", "not confirmed", "open"
+CONFIRMED, NOT_CONFIRMED, OPEN, UNDECIDED = "confirmed", "not confirmed", "open", "undecided"
 NOT_MEASURED, NOT_MEANT = "not measured", "not of this cohort"
 
-ERROR = 0.05  # of a claim, shared among its comparisons
+ERROR = 0.05  # of a claim
 ROUNDING = 1e-9  # equal scores, summed in another order, differ by less
 ENOUGH_SCANS = 6  # with five, differences of one sign come by chance more often than that (2 / 2^5)
 ENOUGH_SEEDS, ENOUGH_MINUTES = 3, 7.6  # below either a verdict is preliminary; 8 min, for a limit is met nearly
@@ -33,7 +43,7 @@ class Scale:
         statistic: over cases (axis 0, or 1 of resamples).
         sign: -1 where less is better.
         title, digits: as shown.
-        paired: whether it is the mean of differences, so that a signed-rank test fits; else a swap test.
+        test: p of two rows' scores, where the statistic is no mean; None: a signed-rank test fits.
     """
 
     key: str
@@ -41,15 +51,15 @@ class Scale:
     sign: int
     title: str
     digits: int
-    paired: bool = True
+    test: Callable[[np.ndarray, np.ndarray], float] | None = None
 
 
 SCALES = {
     "dice": Scale("case_dice", np.mean, 1, "DSC", 3),
     "hd95_mm": Scale("case_hd95_mm", np.mean, -1, "HD95 mm", 2),
     "small": Scale("case_small_dice", np.mean, 1, "DSC of small structures", 3),
-    "sd": Scale("case_dice", partial(np.std, ddof=1), -1, "SD of DSC", 3, paired=False),
-    "min": Scale("case_dice", np.min, 1, "lowest DSC", 3, paired=False),
+    "sd": Scale("case_dice", partial(np.std, ddof=1), -1, "SD of DSC", 3, pitman_morgan),
+    "min": Scale("case_dice", np.min, 1, "lowest DSC", 3, partial(swap_test, statistic=np.min)),
 }
 
 
@@ -59,10 +69,10 @@ class Finding:
 
     Attributes:
         name: of the comparison.
-        effect: positive as claimed, in units of the measure; ``ci95`` its interval over scans.
-        interval: the same at the level that Holm's step gives the comparison; it decides.
-        p, p_holm: of the signed-rank test of a mean, else of the swap test; corrected within the claim. None where
-            the comparison has two borders, or more rows than two of what is no mean.
+        effect: positive as claimed, in units of the measure; ``ci95`` its interval over scans and seeds.
+        interval: the same at the level that Holm's step gives the comparison.
+        p, p_holm: of the signed-rank test of a mean, else of the measure's own; corrected within the claim. None
+            where the comparison has two borders, or more rows than two of what is no mean.
         status: of this comparison.
     """
 
@@ -138,19 +148,21 @@ def verdicts(records: Records, paper: str = "", cohort: str = "") -> list[Verdic
 def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> Verdict:
     """A claim by a cohort's records: table -> content.
 
-    Scores are averaged over seeds within a scan, then over scans; intervals over scans are Student's for means, else
-    bootstrap intervals. A comparison is confirmed if its interval lies on the claimed side, not confirmed if it lies on
-    the other, open if it covers the border; of what is no mean it is open, too, if the swap test says that chance would
-    do as much. Several comparisons share the error: by Holm's steps the clearest is judged at the level
-    1 - 0.05/m, the next at 1 - 0.05/(m - 1), and so on; after the first open one all are open. A claim is confirmed if
-    all its comparisons are, not confirmed if one is not, else open.
+    Intervals are Student's over scans and seeds for means, else bootstrap intervals over scans of scores averaged over
+    seeds. A comparison is confirmed if its 95 % interval lies on the claimed side, not confirmed if the interval at
+    the level of Holm's step lies on the other, else open; of what is no mean it is open, too, if its test says that
+    chance would do as much. A claim is confirmed if all its comparisons are (each at its own 5 %: Berger 1982, an
+    intersection-union test), not confirmed if one is not (the comparisons share the 5 %: the clearest of m has the
+    level 1 - 0.05/m, the next 1 - 0.05/(m - 1), and so on), else open; undecided where more seeds, longer training or
+    more scans may decide it.
     """
     if claim.cohorts and not any(cohort == name or cohort.startswith(f"{name}-") for name in claim.cohorts):
         return Verdict(claim.id, cohort, NOT_MEANT)
     table = next((key for key in claim.tables if key in records), None)
     if table is None:
         return Verdict(claim.id, cohort, NOT_MEASURED, why=f"no record of {' or '.join(claim.tables)}")
-    rows = {row["name"]: row["runs"] for row in records[table]["rows"]}
+    record = records[table]
+    rows = {row["name"]: row["runs"] for row in record["rows"]}
     names = list(dict.fromkeys(name for comparison in claim.comparisons for name, _ in comparison.weights))
     lacking = _lacking(rows, names, SCALES[claim.measure])
     if lacking:
@@ -158,14 +170,17 @@ def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> V
     runs = [run for name in names for run in rows[name]]
     found = Verdict(claim.id, cohort, OPEN, table, seeds=min(len(rows[name]) for name in names), minutes=_least(runs))
     scores = scores_of(rows, names, SCALES[claim.measure].key)
-    found = replace(found, scans=len(scores), preliminary=_preliminary(found.seeds, found.minutes))
+    cut_short = [run for row in record["rows"] if row["name"] in names for run in _cut_short(row, record["preset"])]
+    found = replace(found, scans=len(scores), preliminary=_preliminary(found.seeds, _least(cut_short)))
     if len(scores) < 2:
-        return replace(found, why="a single scan has no interval")
+        return replace(found, status=UNDECIDED, why="a single scan has no interval")
     findings = tuple(compared(claim, names, scores))
     if len(scores) < ENOUGH_SCANS:
         why = f"{len(scores)} scans are too few to decide"
-        return replace(found, why=why, findings=tuple(replace(one, status=OPEN) for one in findings))
-    return replace(found, status=_together([one.status for one in findings]), findings=findings)
+        undecided = tuple(replace(one, status=UNDECIDED) for one in findings)
+        return replace(found, status=UNDECIDED, why=why, findings=undecided)
+    status = _together([one.status for one in findings])
+    return replace(found, status=UNDECIDED if status == OPEN and found.preliminary else status, findings=findings)
 
 
 def _lacking(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], scale: Scale) -> str:
@@ -182,34 +197,43 @@ def _lacking(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str],
 
 
 def scores_of(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], key: str) -> np.ndarray:
-    """Scores (scans, rows) of the scans that every run has scored, averaged over each row's seeds."""
+    """Scores (scans, seeds, rows) of the scans that every run has scored."""
     runs = [run for name in names for run in rows[name]]
     cases = [case for case in runs[0][key] if all(run[key].get(case) is not None for run in runs)]
-    return np.array([[np.mean([run[key][case] for run in rows[name]]) for name in names] for case in cases])
+    seeds = range(min(len(rows[name]) for name in names))
+    return np.array([[[rows[name][seed][key][case] for name in names] for seed in seeds] for case in cases])
 
 
 def compared(claim: Claim, names: Sequence[str], scores: np.ndarray) -> list[Finding]:
     """Each comparison of a claim: effect, intervals, test and status.
 
     Args:
-        names: rows, in the order of the columns of ``scores`` (scans, rows).
+        names: rows, in the order of the last axis of ``scores`` (scans, seeds, rows).
     """
-    scale = SCALES[claim.measure]
+    scale, by_scan = SCALES[claim.measure], scores.mean(1)
     weights = [scale.sign * _vector(comparison, names) for comparison in claim.comparisons]
-    effects = scale.statistic(scores, axis=0)
-    if scale.paired:
+    effects = scale.statistic(by_scan, axis=0)
+    if scale.test is None:
         drawn = [student_sample(scores @ weight) for weight in weights]
     else:
-        resamples = resampled(scores, scale.statistic)
+        resamples = resampled(by_scan, scale.statistic)
         drawn = [resamples @ weight for weight in weights]
-    tests = _tests(claim, scores, weights)
+    tests = _tests(claim, by_scan, weights)
     found = []
     for n, (interval, status) in enumerate(holm_intervals(drawn, claim)):
-        p, p_holm = tests[n]
-        status = OPEN if not scale.paired and p_holm is not None and p_holm >= ERROR else status
         effect, ci95 = float(effects @ weights[n]), interval_of(drawn[n])
-        found.append(Finding(claim.comparisons[n].name, effect, ci95, interval, p, p_holm, status))
+        status = _status(claim, ci95, status, *tests[n])
+        found.append(Finding(claim.comparisons[n].name, effect, ci95, interval, *tests[n], status))
     return found
+
+
+def _status(claim: Claim, ci95: Sequence[float], shared: str, p: float | None, p_holm: float | None) -> str:
+    """Of a comparison: ``shared`` is what its interval says whose error is shared among all."""
+    tested = SCALES[claim.measure].test is not None
+    if shared == NOT_CONFIRMED and not (tested and p_holm is not None and p_holm >= ERROR):
+        return NOT_CONFIRMED
+    chance = tested and p is not None and p >= ERROR
+    return CONFIRMED if _side(ci95, claim) == CONFIRMED and not chance else OPEN
 
 
 def _tests(claim: Claim, scores: np.ndarray, weights: Sequence[np.ndarray]) -> list[tuple[float | None, float | None]]:
@@ -223,12 +247,12 @@ def _test(claim: Claim, scores: np.ndarray, weight: np.ndarray) -> float | None:
     scale = SCALES[claim.measure]
     if claim.direction == "within":
         return None
-    if scale.paired:
+    if scale.test is None:
         return signed_rank(scores @ weight + claim.margin)
     columns = np.flatnonzero(weight)
     if len(columns) != 2 or weight.sum() or claim.margin:
         return None
-    return swap_test(scores[:, columns[0]], scores[:, columns[1]], scale.statistic)
+    return scale.test(scores[:, columns[0]], scores[:, columns[1]])
 
 
 def _vector(comparison: Comparison, names: Sequence[str]) -> np.ndarray:
@@ -279,6 +303,20 @@ def _least(runs: Sequence[dict[str, Any]]) -> float | None:
     """Minutes of training of the run that trained least. None where none trains."""
     trained = [run for run in runs if sum(run.get("parameters", {}).values())]
     return min((run["seconds"].get("learn", 0) / 60 for run in trained), default=None)
+
+
+def _cut_short(row: dict[str, Any], preset: str) -> list[dict[str, Any]]:
+    """Runs of a row that more time could have changed: ended by a limit, or of fewer steps than the preset has."""
+    whole = flat(to_dict(load_method(row["method"]).preset(preset)))
+    lengths = {key: value for key, value in whole.items() if key.rpartition(".")[2] in ("steps", "epochs")}
+    return [run for run in row["runs"] if _is_short(run, lengths)]
+
+
+def _is_short(run: dict[str, Any], lengths: dict[str, Any]) -> bool:
+    settings = flat(run["settings"])
+    limit = settings.get("loop.minutes", 0)
+    ended = limit and run["seconds"].get("learn", 0) > 0.95 * 60 * limit
+    return bool(ended) or any(settings.get(key, value) < value for key, value in lengths.items())
 
 
 def _preliminary(seeds: int, minutes: float | None) -> str:

@@ -1,0 +1,49 @@
+"""What the runs of a row say together: means, spread, and the difference from another row."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from soloatlas.evaluation.statistics import student_interval
+
+
+def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
+    """Means over seeds of a row's DSC and HD95; standard deviation, minimum and maximum over cases of the DSC.
+
+    A case's DSC is averaged over seeds first; the deviation is the sample's (divisor n - 1). ``seed_sd`` is the
+    deviation of the mean DSC over seeds. ``dice_without_zeros``: see `structures.dice_without_zeros`.
+    """
+    cases = scored_cases(runs)
+    by_case = np.array([np.mean([run["case_dice"][c] for run in runs]) for c in cases])
+    means = [run["mean_dice"] for run in runs]
+    others = [run["mean_dice_without_zeros"] for run in runs if run.get("mean_dice_without_zeros") is not None]
+    return {
+        "dice": float(np.mean(means)),
+        "hd95_mm": float(np.mean([run["mean_hd95_mm"] for run in runs])),
+        "sd": float(by_case.std(ddof=1)) if len(cases) > 1 else 0.0,
+        "min": float(by_case.min()),
+        "max": float(by_case.max()),
+        "seed_sd": float(np.std(means, ddof=1)) if len(means) > 1 else 0.0,
+        "dice_without_zeros": float(np.mean(others)) if len(others) == len(runs) else None,
+    }
+
+
+def scored_cases(runs: Sequence[dict[str, Any]]) -> list[str]:
+    """Scans in which every run had something to score."""
+    return [c for c in runs[0]["case_dice"] if all(run["case_dice"][c] is not None for run in runs)]
+
+
+def structure_means(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
+    """Means over seeds of each structure's DSC, where every seed has one."""
+    names = [name for name in runs[0]["structure_dice"] if all(name in run["structure_dice"] for run in runs)]
+    return {name: float(np.mean([run["structure_dice"][name] for run in runs])) for name in names}
+
+
+def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """Mean DSC difference over the same cases and seeds, with Student's interval over both (`standard_error`)."""
+    cases = scored_cases([*runs, *reference])
+    apart = [[a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)] for c in cases]
+    return {"dice": float(np.mean(apart)), "ci95": student_interval(np.array(apart)), "cases": len(cases)}
