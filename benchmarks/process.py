@@ -20,7 +20,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from harness import ALONE, Clocked, Part, Place, Run, differing, in_turn, load
+from harness import ALONE, Case, Clocked, Part, Place, Run, differing, in_turn, load
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def _gpu_peak(run: Run, times: int) -> tuple[float, float]:
 def measure_times(part: Part, place: Place, task: dict[str, Any]) -> dict[str, Any]:
     """How far the results are apart; unless too far, the seconds of ours and of the peers not left out, in turn."""
     case = part.build(place)
-    agreement = dict(case.agree())
+    agreement = _agreement(case, bool(task["without"]))
     if apart := differing(agreement):
         return {"fits": True, "apart": apart}
     sides = {name: case.side(name) for name in (ALONE, *case.peers) if name not in task["without"]}
@@ -113,6 +113,16 @@ def measure_times(part: Part, place: Place, task: dict[str, Any]) -> dict[str, A
             run()
     seconds = in_turn(sides, part.rounds, lambda run: _seconds(run, place.device))
     return {"fits": True, "agreement": agreement, "seconds": seconds}
+
+
+def _agreement(case: Case, may_lack: bool) -> dict[str, tuple[float, float]]:
+    """How far the results are apart; nothing where a peer does not fit, and so cannot be compared at this size."""
+    try:
+        return dict(case.agree())
+    except Exception as error:
+        if may_lack and out_of_memory(error):
+            return {}
+        raise
 
 
 def _seconds(run: Run, device: str) -> float:

@@ -71,6 +71,8 @@ def _measure(item: Item, size: str, device: str, folder: Path, output: Path) -> 
         found = _parts(item, parts, size, device, folder)
     except MeasureError as failure:
         print(f"{item.name:<20} {size:<6} FAILED: {failure}", flush=True)
+        # In the place of what was measured before: that is not how it is any more.
+        _record(item, {"device": _device_name(device), "size": size, "parts": [], "failed": str(failure)}, output)
         return False
     _record(item, {"device": _device_name(device), "size": size, "parts": found}, output)
     return all(row["met"] is not False for part in found for row in part["rows"])
@@ -132,8 +134,11 @@ def _rows(
     seconds: dict[str, list[float]],
 ) -> Iterator[dict[str, Any]]:
     fits = {name: peak is not None for name, peak in memory.items()}
-    yield own_row(seconds.get(ALONE, []), memory.get(ALONE), unit, targets.get(ALONE, {}), fits.get(ALONE, True))
-    for peer in dict.fromkeys([*memory, *seconds]):
+    own = own_row(seconds.get(ALONE, []), memory.get(ALONE), unit, targets.get(ALONE, {}), fits.get(ALONE, True))
+    if not own["fits"] and any(targets.values()):  # whatever was asked of it
+        own |= {"met": False, "missed": own["missed"] or ["fits"]}
+    yield own
+    for peer in dict.fromkeys([*memory, *seconds, *targets]):
         if peer != ALONE:
             yield peer_row(peer, seconds, memory, targets.get(peer, {}), fits.get(peer, True))
 

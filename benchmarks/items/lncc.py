@@ -69,7 +69,7 @@ def one_by_one(fixed: Tensor, warped: Tensor) -> float:
         local_cross_correlation(fixed, warped, WINDOW, epsilon)
     inside = (fixed[0, 0] > 0).nonzero()
     chosen = torch.randperm(len(inside), generator=torch.Generator().manual_seed(0))[:VOXELS]
-    worst = 0.0
+    compared, worst = 0, 0.0
     for voxel in inside[chosen.to(inside.device)].tolist():
         around = tuple(slice(max(0, p - WINDOW // 2), p + WINDOW // 2 + 1) for p in voxel)
         f, w = (x[0, 0][around].double() for x in (fixed, warped))
@@ -77,8 +77,9 @@ def one_by_one(fixed: Tensor, warped: Tensor) -> float:
         variances = f.square().mean(), w.square().mean()
         if min(variances) > 1e-4:
             right = (f * w).mean() ** 2 / (variances[0] * variances[1] + epsilon)
+            compared += 1
             worst = max(worst, abs(float(kept.volume[0, 0][tuple(voxel)] - right)))
-    return worst
+    return worst if compared else float("nan")
 
 
 def averaged_volume() -> Any:

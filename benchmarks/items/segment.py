@@ -8,7 +8,7 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from harness import ALONE, Agreement, Case, Item, Part, Place
+from harness import ALONE, Agreement, Case, Clocked, Item, Part, Place
 
 STRUCTURES = 35
 WHOLE_GRID = ("prepare.crop=none",)  # the network sees all of the scan, not only the brain in it
@@ -39,7 +39,7 @@ def warm(iterations: tuple[int, ...], place: Place) -> Case:
 
         atlas = (place.folder / "atlas.nii.gz", place.folder / "labels.nii.gz")
         target = place.folder / "warped.nii.gz"
-        peers[f"ANTsPy SyN {iterations}"] = lambda: warp_labels(*atlas, scan, target, iterations)
+        peers[f"ANTsPy SyN {iterations}"] = lambda: Clocked(warp_labels(*atlas, scan, target, iterations))
     return Case(lambda: pipeline.segment(run, [scan], output), peers, lambda: agreement(run, scan, output))
 
 
@@ -105,6 +105,7 @@ ITEM = Item(
             SHAPES,
             write_files,
             (1, 1),
+            memory=False,
             devices=("cpu",),
         ),
         Part("file to file, cold", cold, {ALONE: {"cpu": {"seconds": 14}}}, SHAPES, write_files, (3, 5), memory=False),

@@ -39,7 +39,20 @@ def _benchmark(record: dict[str, Any]) -> str:
         for row in part["rows"]
     ]
     header = ["size, device", "what", "beside", "seconds", "times faster", "memory", "target"]
-    return f"### {record['id']}\n\n{record['what'].capitalize()}.\n\n{table(header, rows)}"
+    what = record["what"][0].upper() + record["what"][1:]
+    return f"### {record['id']}\n\n{what}.\n\n{table(header, rows)}{_apart(record)}"
+
+
+def _apart(record: dict[str, Any]) -> str:
+    """How far ours was from the peers and from exact values before it was timed, and what failed."""
+    lines = []
+    for m in record["measurements"]:
+        where = f"{m['size']}, {m['device']}"
+        for part in m["parts"]:
+            told = [f"{name} {found:.2g} ({limit:g} allowed)" for name, (found, limit) in part["agreement"].items()]
+            lines += [f"- {where}, {part['name']}: {'; '.join(told)}"] if told else []
+        lines += [f"- {where}: **failed**: {m['failed']}"] if "failed" in m else []
+    return "\n\nDifferences:\n\n" + "\n".join(lines) if lines else ""
 
 
 def _measured(row: dict[str, Any]) -> list[str]:

@@ -111,7 +111,7 @@ def reproduce(
     from soloatlas.reproduction.listing import as_lines, described
 
     if listed or id_ is None:
-        click.echo(json.dumps(described(output), indent=1) if as_json else as_lines())
+        click.echo(json.dumps(described(output), indent=1) if as_json else as_lines(output))
         return
     if as_json:
         raise InputError("--json tells what can be reproduced; add --list, or leave it out")

@@ -147,12 +147,23 @@ def test_a_missed_target_is_recorded_and_ends_badly(answers, tmp_path, capsys):
     assert "MISSED: ratio" in capsys.readouterr().out
 
 
-def test_results_that_differ_fail_the_item_and_nothing_is_written(answers, tmp_path, capsys):
+def test_results_that_differ_fail_the_item_and_take_the_place_of_what_was_recorded(answers, tmp_path, capsys):
     lay(answers, [1.0], [9.0])
+    assert run.main(["lncc", "--size", "small", "--output", str(tmp_path)]) == 0
     answers["times"] = {"fits": True, "apart": ["value by 0.1, 0.0001 is allowed"]}
     assert run.main(["lncc", "--size", "small", "--output", str(tmp_path)]) == 1
     assert "FAILED: value: results differ: value by 0.1" in capsys.readouterr().out
-    assert not list(tmp_path.iterdir())
+    (measurement,) = json.loads((tmp_path / "lncc.json").read_text())["measurements"]
+    assert measurement["parts"] == [] and "results differ: value by 0.1" in measurement["failed"]
+
+
+def test_where_ours_does_not_fit_whatever_was_asked_is_missed(answers, tmp_path):
+    lay(answers, [1.0], [9.0])
+    answers["memory", ALONE] = {"fits": False}
+    assert run.main(["lncc", "--size", "small", "--output", str(tmp_path)]) == 1
+    own, peer = json.loads((tmp_path / "lncc.json").read_text())["measurements"][0]["parts"][0]["rows"]
+    assert (own["fits"], own["met"], own["missed"]) == (False, False, ["fits"])
+    assert (peer["peer"], peer["met"]) == ("MONAI", None), "a peer with a target is always listed"
 
 
 def test_a_peer_that_does_not_fit_is_left_out_of_the_timing(answers, tmp_path):

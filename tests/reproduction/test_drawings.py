@@ -1,6 +1,7 @@
 """Drawings of numbers: what they show is what was scored, and they are the same byte for byte each time."""
 
 import json
+from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
 
@@ -63,6 +64,14 @@ def test_curves_show_the_mean_of_seeds_and_the_published_points():
     assert (one.get_color(), lines["two, ours (heads)"].get_color()) == SERIES[:2]
     assert shown["curves"][0]["seeds"] == [[0.5, 0.7], [0.6, 0.6]]
     assert shown["curves"][1]["published"] == [0.9]
+
+
+def test_what_registers_is_0_where_it_has_learnt_nothing():
+    from_nothing = replace(PLOT, curves=(Curve("two", ((10.0, "c"),), begins_at_0=True),))
+    with new_sheet() as sheet:
+        (shown,) = curves.draw(sheet, from_nothing, ROWS)["curves"]
+    assert (shown["x"], shown["ours"], shown["published"]) == ([0.0, 10.0], [0.0, 0.35], [0.0, 0.9])
+    assert shown["seeds"] == [[0.0, 0.0], [0.3, 0.4]]
 
 
 def test_the_same_figure_is_the_same_bytes(tmp_path):

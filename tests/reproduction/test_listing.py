@@ -1,12 +1,14 @@
 """What can be reproduced, what it needs, and how long it took."""
 
 import json
+import re
 
 import pytest
 
 from soloatlas.errors import InputError
 from soloatlas.machine import about_machine
 from soloatlas.methods import load_method
+from soloatlas.reproduction.figures import FIGURES
 from soloatlas.reproduction.listing import as_lines, described
 
 RECORD = {
@@ -22,13 +24,16 @@ RECORD = {
 }
 
 
-def test_tables_and_figures_are_listed_with_their_kind():
-    lines = as_lines().splitlines()
+def test_tables_and_figures_are_listed_with_their_kind_needs_and_minutes(tmp_path):
+    (tmp_path / "hippocampus").mkdir()
+    (tmp_path / "hippocampus/a.json").write_text(json.dumps({**RECORD, "machine": about_machine()}))
+    _, *lines = as_lines(tmp_path).splitlines()
     assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
-    kinds = {line.split()[0]: line for line in lines}
-    assert "table and figure The methods" in kinds["os-medseg:table-2"]
-    assert "figure           Segmentations of one scan" in kinds["os-medseg:figure-5"]
-    assert " table            Components" in kinds["os-medseg:table-3"]
+    told = {line.split()[0]: re.split("  +", line)[1:] for line in lines}
+    kind, needs, took, _ = told["os-medseg:table-2"]
+    assert (kind, needs, took) == ("table and figure", "13 methods, labels of the pool", "2 min, 1 of 13 rows")
+    assert told["os-medseg:figure-6"] == ["figure", "os-medseg", "3 min", FIGURES["os-medseg:figure-6"].title]
+    assert told["lt-net:table-3"][:3] == ["table", "2 methods, 5 atlases", "-"]
 
 
 def test_needs_are_those_of_the_rows(tmp_path):

@@ -15,7 +15,8 @@ from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
 from soloatlas.reproduction.measures import paired_difference
 from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
-from soloatlas.reproduction.row_run import share_registration, with_needed_labels
+from soloatlas.reproduction.row_run import Conditions, share_registration, tasks_of, with_needed_labels
+from soloatlas.reproduction.side_by_side import power_of_each
 from soloatlas.runs import read_record
 from soloatlas.settings import essential, override
 
@@ -67,6 +68,9 @@ def test_a_table_is_run_recorded_and_not_run_again(cohort):
     assert {"machine", "versions", "command", "seeds", "split"} <= set(record)
     first = record["rows"][0]["runs"][0]
     assert set(first["case_hd95_mm"]) == set(first["case_small_dice"]) == set(first["case_dice"])
+    assert first["segment_s"] > 0 and record["rows"][0]["segment_s"] > 0
+    assert "registration.steps=2 (paper: 0)" in record["deviations"]["os-medseg"]
+    assert "prepare.spacing=5.0 (paper: None)" in path.with_suffix(".md").read_text()
     assert "mean_dice_without_zeros" in first and "dice_without_zeros" in record["rows"][0]
     runs = {p.name: (p / "weights.safetensors").stat().st_mtime_ns for p in (cohort / "runs/hippocampus").iterdir()}
     assert len(runs) == 2
@@ -74,6 +78,26 @@ def test_a_table_is_run_recorded_and_not_run_again(cohort):
     assert again == text
     after = {p.name: (p / "weights.safetensors").stat().st_mtime_ns for p in (cohort / "runs/hippocampus").iterdir()}
     assert after == runs
+
+
+def test_a_limited_run_is_known_by_the_power_it_had(cohort):
+    table = TABLES["os-medseg:main"]
+    (task,) = tasks_of(table, table.rows[0], Conditions(cohort_study("hippocampus", "test")))
+
+    def folder(*changes, power="a chip, 2 cores"):
+        return replace(task, conditions=replace(task.conditions, changes=changes, power=power)).folder()
+
+    limit = "loop.minutes=8"
+    assert folder() == folder(power="a chip, 1 cores")
+    assert folder(limit) == folder(limit) != folder(limit, power="a chip, 1 cores")
+    assert power_of_each(2) != power_of_each(1)
+
+
+def test_a_table_of_both_sides_in_one_needs_names_with_sides_before_it_trains(cohort):
+    (cohort / "data/hippocampus/labels.json").write_text('{"1": "one", "2": "two"}')
+    with pytest.raises(InputError, match="hippocampus: this table scores left and right as one, and no label has"):
+        reproduce_table("lt-net:table-4", "hippocampus", cohort / "results", (0,), changes=TINY[:3])
+    assert not (cohort / "runs").exists()
 
 
 def test_rows_share_one_registration_and_the_default_row_one_run(cohort):

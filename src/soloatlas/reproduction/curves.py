@@ -7,6 +7,7 @@ its own point is a row too.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from soloatlas.reproduction.rows import Curve, Row, Table
 
@@ -57,7 +58,7 @@ _CLMORPH = _with_share("CLMorph", "clmorph", "register", (0.645, 0.67, 0.70, 0.7
 
 CURVES: dict[str, Table] = {
     "os-medseg:figure-7a-hint": _by_setting(
-        "Weight of the hint loss", "7a", "hint.weight", _WEIGHTS, (0.806, 0.835, 0.841, 0.854, 0.830, 0.825), 0
+        "Weight of the hint loss", "7a", "hint.weight", _WEIGHTS, (0.806, 0.835, 0.841, 0.854, 0.830, 0.825), 1
     ),
     "os-medseg:figure-7a-reconstruction": _by_setting(
         "Weight of the reconstruction loss",
@@ -88,7 +89,7 @@ CURVES: dict[str, Table] = {
         curves=(
             _line("OS-MedSeg", (0, *_PERCENT), (_NOTHING, *_OURS)),
             _line("BRBS", (0, *_PERCENT), (_NOTHING, *_BRBS)),
-            _line("CLMorph", _PERCENT, _CLMORPH),
+            replace(_line("CLMorph", _PERCENT, _CLMORPH), begins_at_0=True),
         ),
     ),
 }

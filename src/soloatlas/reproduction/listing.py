@@ -20,9 +20,30 @@ def everything() -> dict[str, Table | Pictures]:
     return dict(sorted(every.items()))
 
 
-def as_lines() -> str:
-    """A line for each: id, whether it is a table, a figure, or a table with one, and its title."""
-    return "\n".join(f"{key:<36} {kind(key, of):<16} {of.title}" for key, of in everything().items())
+def as_lines(results: Path) -> str:
+    """A line for each: id, table or figure or both, what it needs, how long its rows took here, and its title."""
+    header = ["id", "kind", "needs", "took here", "title"]
+    lines = [header, *(_line(of) for of in described(results))]
+    widths = [max(len(line[column]) for line in lines) for column in range(len(header))]
+    return "\n".join("  ".join(map(str.ljust, line, widths)).rstrip() for line in lines)
+
+
+def _line(of: dict[str, Any]) -> list[str]:
+    needs, methods = of["needs"], of["needs"]["methods"]
+    words = [methods[0] if len(methods) == 1 else f"{len(methods)} methods"]
+    words += ["labels of the pool"] if needs["labelled_pool"] else []
+    words += [f"{needs['atlases']} atlases"] if needs["atlases"] > 1 else []
+    return [of["id"], of["kind"], ", ".join(words), _took(of["rows"]), of["title"]]
+
+
+def _took(rows: list[dict[str, Any]]) -> str:
+    """Minutes of one seed of every row that was recorded on a machine like this, with the preset quick."""
+    known = [[e for e in row["recorded"] if e["this_machine"] and e["preset"] == "quick"] for row in rows]
+    minutes = [entries[-1]["minutes"] for entries in known if entries]
+    if not minutes:
+        return "-"
+    total = sum(sum(one) / len(one) for one in minutes)
+    return f"{total:.0f} min" if len(minutes) == len(rows) else f"{total:.0f} min, {len(minutes)} of {len(rows)} rows"
 
 
 def kind(key: str, of: Table | Pictures) -> str:

@@ -5,9 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from soloatlas.reproduction.deviations import as_notes
 from soloatlas.tables import markdown_table, number, text_table
 
-MEASURES = {"dice": ("DSC", 3), "hd95_mm": ("HD95 mm", 2), "sd": ("SD", 3), "min": ("min", 3), "max": ("max", 3)}
+MEASURES = {
+    "dice": ("DSC", 3),
+    "hd95_mm": ("HD95 mm", 2),
+    "sd": ("SD", 3),
+    "min": ("min", 3),
+    "max": ("max", 3),
+    "segment_s": ("s a scan", 1),
+}
 
 Cells = tuple[list[str], list[list[str]]]
 
@@ -21,7 +29,7 @@ def as_text(record: dict[str, Any]) -> str:
 def as_markdown(record: dict[str, Any]) -> str:
     """A Markdown table under its caption."""
     notes = "".join(f"\n\nNote: {note}" for note in record["notes"])
-    return f"{caption(record)}\n\n{markdown_table(*cells(record))}{notebook_note(record)}{notes}\n"
+    return f"{caption(record)}\n\n{markdown_table(*cells(record))}{notebook_note(record)}{as_notes(record)}{notes}\n"
 
 
 def notebook_note(record: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from soloatlas.atomic import read_json
 from soloatlas.data.cohorts.shared import Split
 from soloatlas.data.files import file_sha256, list_scans, scan_name
 from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
@@ -38,6 +39,7 @@ class Conditions:
         seeds: each row is run with each.
         preset: of the methods' settings; ``changes`` to them, where a method has the setting.
         scoring: of those scans.
+        power: of the machine that each run has for itself; where training is limited by time, its result depends on it.
     """
 
     study: Study
@@ -46,6 +48,7 @@ class Conditions:
     preset: str = "quick"
     changes: tuple[str, ...] = ()
     scoring: Scoring = EVERY_LABEL
+    power: str = ""
 
 
 @dataclass(frozen=True)
@@ -63,9 +66,11 @@ class Task:
         return essential(to_dict(settings_of(load_method(self.method), c.preset, c.changes)))
 
     def folder(self) -> Path:
-        """Where the run lies, known by the hash of its settings and by its data."""
-        depends = json.dumps([GENERATION, PREPARE_VERSION, self.settings()], sort_keys=True)
-        digest = hashlib.sha256(depends.encode()).hexdigest()[:10]
+        """Where the run lies, known by the hash of its settings (and the power, if time is short) and by its data."""
+        settings = self.settings()
+        depends = [GENERATION, PREPARE_VERSION, settings]
+        depends += [self.conditions.power] if settings["loop"]["minutes"] else []
+        digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
         study, atlases = self.conditions.study, 1 + len(self.conditions.study.more_atlases)
         several = f"-{atlases}atlases" if atlases > 1 else ""
         return (
@@ -176,7 +181,12 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
         shutil.rmtree(task.segmentations(), ignore_errors=True)
         pipeline.segment(folder, study.test_images, task.segmentations(), task.stage, progress=progress)
     scores = score_study(task.segmentations(), study, c.scoring, task.scores())
-    return {**_summary(scores, read_record(folder), task.seed), **_how_it_went(folder)}
+    made = read_json(task.segmentations() / "segment.json")["cases"]
+    return {
+        **_summary(scores, read_record(folder), task.seed),
+        "segment_s": round(float(np.mean([case["seconds"] for case in made])), 2),
+        **_how_it_went(folder),
+    }
 
 
 def _how_it_went(folder: Path) -> dict[str, Any]:

@@ -35,10 +35,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Curve:
-    """A line of a plot: its name, and the rows on it, by name, with their places on the horizontal axis."""
+    """A line of a plot.
+
+    Attributes:
+        points: the rows on it, by name, with their places on the horizontal axis.
+        begins_at_0: at 0 its DSC is 0 without a run, as in the paper: what registers has learnt nothing there.
+    """
 
     name: str
     points: tuple[tuple[float, str], ...]
+    begins_at_0: bool = False
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from soloatlas.errors import RunError
-from soloatlas.machine import own_cores
+from soloatlas.machine import about_machine, cores, own_cores
 from soloatlas.progress import shown_progress
 from soloatlas.reproduction.row_run import Task, registration_settings, run_and_score
 
@@ -83,6 +83,15 @@ def places(jobs: int) -> list[Place]:
     """Cores and GPUs of this machine shared out among so many processes; where there are too few, some share."""
     cores, gpus = own_cores(), _gpus() or [""]
     return [Place(frozenset(cores[n::jobs] or [cores[n % len(cores)]]), gpus[n % len(gpus)]) for n in range(jobs)]
+
+
+def power_of_each(jobs: int) -> str:
+    """What so many runs at a time have each: a share of the cores or, where there is one, a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, {jobs / min(jobs, len(_gpus())):g} runs each"
+    return f"{about_machine()['processor']}, {cores() / jobs:g} cores"
 
 
 def _gpus() -> list[str]:

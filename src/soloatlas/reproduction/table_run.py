@@ -9,8 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from soloatlas.atomic import write_json, write_text
 from soloatlas.data.cohorts.shared import Split
+from soloatlas.data.labels import read_label_names, united_sides
+from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.methods import load_method
+from soloatlas.reproduction.deviations import deviations
 from soloatlas.reproduction.figure_run import write_figure, write_plot
 from soloatlas.reproduction.listing import everything
 from soloatlas.reproduction.measures import paired_difference, row_measures, structure_means
@@ -19,7 +22,7 @@ from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
 from soloatlas.reproduction.row_run import Conditions, Finished, circumstances, row_record, tasks_of
 from soloatlas.reproduction.rows import Pictures, Table
-from soloatlas.reproduction.side_by_side import run_tasks
+from soloatlas.reproduction.side_by_side import power_of_each, run_tasks
 from soloatlas.settings import require_applicable
 
 if TYPE_CHECKING:
@@ -68,6 +71,8 @@ def reproduce_table(
     of = known[key]
     require_applicable([load_method(row.method or of.method).preset(preset) for row in of.rows], changes)
     conditions = _conditions(cohort, split, data, progress)
+    if isinstance(of, Table) and of.unite_sides:
+        require_sides(conditions.study)
     limit = (f"loop.minutes={minutes}",) if minutes else ()
     conditions = replace(
         conditions,
@@ -75,6 +80,7 @@ def reproduce_table(
         preset=preset,
         changes=(*conditions.changes, *changes, *limit),
         scoring=replace(conditions.scoring, unite_sides=isinstance(of, Table) and of.unite_sides),
+        power=power_of_each(jobs),
     )
     rows = _finished(of, conditions, jobs, progress)
     stem = output / conditions.study.name / (key.replace(":", "-") + ("" if split == "test" else f"-{split}"))
@@ -108,6 +114,17 @@ def _write_table(key: str, table: Table, conditions: Conditions, rows: Sequence[
     return as_text(record) + (f"\n\n{plot}\nfigure: {stem}.png, .svg" if plot else "")
 
 
+def require_sides(study: Study) -> None:
+    """See that structures can be scored left and right as one: before the first row is trained.
+
+    Raises:
+        InputError: no name tells the sides apart.
+    """
+    names = read_label_names(study.label_names) if study.label_names else {}
+    if not united_sides(names):
+        raise InputError(f"{study.name}: this table scores left and right as one, and no label has a left and a right")
+
+
 def _conditions(cohort: str, split: Split, data: Path | None, progress: Progress | None) -> Conditions:
     """A cohort's study, and how it is prepared and scored."""
     if data is not None:
@@ -130,6 +147,9 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
         "published_on": table.published_on,
         "measures": list(table.measures),
         **circumstances(conditions),
+        "deviations": deviations(
+            list(dict.fromkeys(row["method"] for row in rows)), conditions.preset, conditions.changes
+        ),
         "reference": reference["name"],
         "rows": rows,
     }

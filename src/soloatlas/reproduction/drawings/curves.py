@@ -41,12 +41,16 @@ def draw(sheet: Figure, table: Table, rows: Sequence[Finished]) -> dict[str, Any
 def _points(curve: Curve, rows: Mapping[str, Finished]) -> dict[str, Any]:
     found = [rows[name] for _, name in curve.points]
     seeds = [[run["mean_dice"] for run in finished.runs] for finished in found]
+    published = [finished.row.published[0] if finished.row.published else None for finished in found]
+    places = [x for x, _ in curve.points]
+    if curve.begins_at_0:
+        places, seeds, published = [0.0, *places], [[0.0] * len(seeds[0]), *seeds], [0.0, *published]
     return {
         "name": curve.name,
-        "x": [x for x, _ in curve.points],
+        "x": places,
         "ours": [float(np.mean(values)) for values in seeds],
         "seeds": seeds,
-        "published": [finished.row.published[0] if finished.row.published else None for finished in found],
+        "published": published,
     }
 
 
