@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Files that appear whole or not at all, and folders that one process at a time works in."""
 
 from __future__ import annotations
 
@@ -41,6 +41,34 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise RunError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def held(folder: str | Path) -> Iterator[None]:
+    """Make ``folder`` and keep other processes from holding it meanwhile; a process that dies lets go of it.
+
+    Where the system or the disk knows no such locks, nobody is kept out.
+
+    Raises:
+        InputError: another process holds it.
+        RunError: it cannot be made.
+    """
+    _make_folder(Path(folder))
+    try:
+        import fcntl
+    except ImportError:  # Windows
+        yield
+        return
+    handle = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"{folder}: another process is at work in it; wait for it, or stop it") from error
+        yield
+    finally:
+        os.close(handle)
 
 
 def whole_files(folder: Path, pattern: str) -> list[Path]:

@@ -262,7 +262,7 @@ def run_row(study: Study, name: str, seed: int, folder: Path, request: Request, 
 
 def _tested(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
     """The rows with their difference from the reference and its p-value, best first."""
-    from soloatlas.evaluation.statistics import bootstrap_interval, wilcoxon_holm
+    from soloatlas.evaluation.statistics import paired_difference, wilcoxon_holm
 
     base = next((row for row in rows if row["method"] == reference), None)
     if base is not None:
@@ -274,8 +274,7 @@ def _tested(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
         }
         tested = wilcoxon_holm(apart)
         for row in others:
-            values = apart[row["method"]]
-            row["minus_reference"] = {"dice": float(np.mean(values)), "ci95": bootstrap_interval(values)}
+            row["minus_reference"] = paired_difference(row["runs"], base["runs"], sorted(scored))
             row["p"], row["p_holm"] = tested[row["method"]]
     return sorted(rows, key=lambda row: -(row["dice"] or 0))
 

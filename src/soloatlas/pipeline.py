@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from soloatlas.atomic import held
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
@@ -65,9 +66,10 @@ def train(
             run.assist(cache)
             return Path(output)
         findings = refuse_bad_study(study)  # before anything is written
-        run.start(findings)
-        run.prepare(cache, progress)
-        run.learn(progress)
+        with held(output):
+            run.start(findings)
+            run.prepare(cache, progress)
+            run.learn(progress)
     run.finish()
     write_report(output)
     return Path(output)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import hashlib
 import resource
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,7 +18,7 @@ import torch
 from nibabel.freesurfer.mghformat import MGHImage
 from scipy.spatial.transform import Rotation
 
-from soloatlas.atomic import write_array, write_tensors
+from soloatlas.atomic import held, write_array, write_tensors
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -344,6 +345,17 @@ def test_arrays_and_tensors_are_whole_or_not_at_all(tmp_path: Path, name: str) -
         write(40_000)
     assert [p.name for p in tmp_path.iterdir()] == [name]
     assert file_sha256(tmp_path / name) == before
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no such locks")
+def test_a_folder_is_held_by_one_process_at_a_time(tmp_path: Path) -> None:
+    with held(tmp_path / "run"):
+        with pytest.raises(InputError, match="run: another process is at work in it"), held(tmp_path / "run"):
+            pytest.fail("held twice")
+        with held(tmp_path / "other"):
+            pass
+    with held(tmp_path / "run"):
+        assert not list((tmp_path / "run").iterdir()), "nothing is left in the folder"
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -1,17 +1,25 @@
 """Structures by name, their sides as one, and the printed cells beside them."""
 
+import json
+
 import pytest
 
+from soloatlas.data.study import Study
+from soloatlas.evaluation import Scoring
 from soloatlas.reproduction import TABLES
 from soloatlas.reproduction.measures import row_measures
 from soloatlas.reproduction.rendering import as_latex, as_markdown, cells, notebook_note
+from soloatlas.reproduction.row_run import Conditions
 from soloatlas.reproduction.structures import (
+    CANDI_STRUCTURES,
     case_dice_of,
     dice_without_zeros,
+    labels_of,
     small_structures,
     structure,
     structure_dice,
 )
+from soloatlas.reproduction.table_run import _scoring
 
 
 @pytest.mark.parametrize(
@@ -130,3 +138,21 @@ def test_the_notebooks_rule_is_a_footnote():
     assert notebook_note({"rows": rows}).endswith("(shown only to explain a difference): A 0.800.")
     assert notebook_note({"rows": rows[1:]}).endswith("the same in every row.")
     assert notebook_note({"rows": [{"name": "C", "dice": 0.5}]}) == ""  # a record from before
+
+
+def test_labels_of_structures_are_those_of_both_sides_or_none_are():
+    names = {1: ("Left-Caudate", None), 2: ("Right Caudate", None), 5: ("CSF", None), 7: ("Optic Chiasm", None)}
+    assert labels_of(("caudate", "csf"), names) == (1, 2, 5)
+    assert labels_of(("caudate", "thalamus"), names) is None, "a mean over some of them would be another mean"
+    assert labels_of((), names) is None
+
+
+def test_a_table_scores_its_structures_where_the_cohort_has_them(tmp_path):
+    study = Study("s", tmp_path / "a", tmp_path / "b", (), label_names=tmp_path / "labels.json")
+    names = {str(number + 1): structure for number, structure in enumerate(CANDI_STRUCTURES)}
+    table = TABLES["lt-net:table-1"]
+    for extra, expected in (({"40": "optic chiasm"}, tuple(range(1, 17))), ({"16": "vermis"}, None)):
+        (tmp_path / "labels.json").write_text(json.dumps({**names, **extra}))
+        assert _scoring(table, Conditions(study)).labels == expected
+        assert _scoring(table, Conditions(study, scoring=Scoring((3,)))).labels == (3,)
+        assert _scoring(TABLES["os-medseg:main"], Conditions(study)).labels is None

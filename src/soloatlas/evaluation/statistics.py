@@ -107,6 +107,19 @@ def standard_error(values: np.ndarray) -> tuple[float, float]:
     return (total / values.size) ** 0.5, max(1.0, total**2 / float(((signs * squares) ** 2 / free).sum()))
 
 
+def paired_difference(
+    runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]], cases: Sequence[str]
+) -> dict[str, Any]:
+    """Mean DSC difference over the same cases and seeds, with Student's interval over both (`standard_error`).
+
+    Args:
+        runs: of one row, a run for each seed, with ``case_dice``; ``reference`` those of another, in the same order.
+        cases: that every run has scored.
+    """
+    apart = [[a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)] for c in cases]
+    return {"dice": float(np.mean(apart)), "ci95": student_interval(np.array(apart)), "cases": len(cases)}
+
+
 def pitman_morgan(first: np.ndarray, second: np.ndarray) -> float:
     """p of the two-sided test that two paired samples spread alike: of no correlation between sum and difference.
 

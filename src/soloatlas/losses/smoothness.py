@@ -24,10 +24,12 @@ def diffusion(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
     """
     u = full_precision(field.detach())
     gradient = torch.zeros_like(u) if wanted(field) else None
-    value = u.new_zeros(())
+    value, room = u.new_zeros(()), torch.empty_like(u)
     for axis in (2, 3, 4):
-        change, length = u.diff(dim=axis), u.shape[axis] - 1
-        value += change.square().mean() / 3
+        length = u.shape[axis] - 1
+        change = room.narrow(axis, 0, length)
+        torch.sub(u.narrow(axis, 1, length), u.narrow(axis, 0, length), out=change)
+        value += _mean_square(change) / 3
         if gradient is not None:
             change *= 2 / (3 * change.numel())
             gradient.narrow(axis, 1, length).add_(change)
@@ -47,17 +49,22 @@ def bending_energy(field: Float[Tensor, "batch 3 x y z"]) -> Float[Tensor, ""]:
     """
     u = full_precision(field.detach())
     gradient = torch.zeros_like(u) if wanted(field) else None
-    value = u.new_zeros(())
+    value, derivative = u.new_zeros(()), torch.empty_like(_interior(u))
     for count, stencil in _second_derivatives():
-        derivative = torch.zeros_like(_interior(u))
+        derivative.zero_()
         for offset, factor in stencil.items():
             derivative.add_(_interior(u, offset), alpha=factor)
-        value += count * derivative.square().mean()
+        value += count * _mean_square(derivative)
         if gradient is not None:  # back through the same stencil
             derivative *= 2 * count / derivative.numel()
             for offset, factor in stencil.items():
                 _interior(gradient, offset).add_(derivative, alpha=factor)
     return with_gradients(value, (field, gradient))
+
+
+def _mean_square(x: Tensor) -> Tensor:
+    """Mean of the squares, an eighth of the volume at a time: no volume of squares is held."""
+    return torch.stack([part.square().sum() for part in x.chunk(8, dim=2)]).sum() / x.numel()
 
 
 def _second_derivatives() -> Iterator[tuple[int, Stencil]]:

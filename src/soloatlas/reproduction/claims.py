@@ -202,14 +202,14 @@ _OS_MEDSEG = (
         "os-medseg:hint-weight-1-best",
         "A weight of 1 is the best for the hint loss.",
         "Zhou et al. 2024, IV-E.3, Fig. 7a",
-        ("os-medseg:figure-7a-hint",),
+        ("os-medseg:figure-7a",),
         _above("hint.weight = 1", *(f"hint.weight = {weight}" for weight in _OTHER_WEIGHTS)),
     ),
     Claim(
         "os-medseg:reconstruction-weight-1-best",
         "A weight of 1 is the best for the reconstruction loss.",
         "Zhou et al. 2024, IV-E.3, Fig. 7a",
-        ("os-medseg:figure-7a-reconstruction",),
+        ("os-medseg:figure-7a",),
         _above("teacher.weight = 1", *(f"teacher.weight = {weight}" for weight in _OTHER_WEIGHTS)),
     ),
     Claim(

@@ -56,17 +56,20 @@ _OURS = _with_share("OS-MedSeg", "os-medseg", "student", (0.745, 0.785, 0.787, 0
 _BRBS = _with_share("BRBS", "brbs", "student", (None,) * 5)
 _CLMORPH = _with_share("CLMorph", "clmorph", "register", (0.645, 0.67, 0.70, 0.70, 0.726))
 
+_HINT = _by_setting(
+    "Weight of the hint loss", "7a", "hint.weight", _WEIGHTS, (0.806, 0.835, 0.841, 0.854, 0.830, 0.825), 1
+)
+_RECONSTRUCTION = _by_setting(
+    "Weight of the reconstruction loss", "7a", "teacher.weight", _WEIGHTS, (0.826, 0.831, 0.840, 0.854, 0.848, 0.830), 1
+)
+
 CURVES: dict[str, Table] = {
-    "os-medseg:figure-7a-hint": _by_setting(
-        "Weight of the hint loss", "7a", "hint.weight", _WEIGHTS, (0.806, 0.835, 0.841, 0.854, 0.830, 0.825), 1
-    ),
-    "os-medseg:figure-7a-reconstruction": _by_setting(
-        "Weight of the reconstruction loss",
-        "7a",
-        "teacher.weight",
-        _WEIGHTS,
-        (0.826, 0.831, 0.840, 0.854, 0.848, 0.830),
-        1,
+    "os-medseg:figure-7a": replace(
+        _HINT,
+        title="Weights of the hint and of the reconstruction loss",
+        rows=(*_HINT.rows, *_RECONSTRUCTION.rows),
+        axis="weight",
+        curves=(_line("hint", _WEIGHTS, _HINT.rows), _line("reconstruction", _WEIGHTS, _RECONSTRUCTION.rows)),
     ),
     "os-medseg:figure-7b": _by_setting(
         "Levels of features in the hint loss",

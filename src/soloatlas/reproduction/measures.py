@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from soloatlas.evaluation.statistics import student_interval
+from soloatlas.evaluation.statistics import paired_difference
 
 
 def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
@@ -45,8 +45,6 @@ def structure_means(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     return {name: float(np.mean([run["structure_dice"][name] for run in runs])) for name in names}
 
 
-def paired_difference(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """Mean DSC difference over the same cases and seeds, with Student's interval over both (`standard_error`)."""
-    cases = scored_cases([*runs, *reference])
-    apart = [[a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)] for c in cases]
-    return {"dice": float(np.mean(apart)), "ci95": student_interval(np.array(apart)), "cases": len(cases)}
+def minus(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
+    """`paired_difference` over the scans that both rows have scored."""
+    return paired_difference(runs, reference, scored_cases([*runs, *reference]))

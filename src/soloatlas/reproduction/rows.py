@@ -55,6 +55,7 @@ class Table:
         reference: the row that the others are compared with.
         measures: its columns: ``dice``, ``hd95_mm``, over the test cases ``sd``, ``min`` and ``max`` of DSC, or
             names of structures (`structures.structure`).
+        structures: that are scored where the cohort has all of them (`structures.structure`); else all it has.
         unite_sides: left and right are scored as one structure.
         drawing: module of `drawings` that plots it; empty: it is not plotted.
         curves: what ``drawing="curves"`` plots; ``axis`` names their horizontal axis.
@@ -67,6 +68,7 @@ class Table:
     reference: str
     rows: tuple[Row, ...]
     measures: tuple[str, ...] = ("dice", "hd95_mm")
+    structures: tuple[str, ...] = ()
     unite_sides: bool = False
     drawing: str = ""
     axis: str = ""

@@ -132,6 +132,18 @@ def structure(name: str) -> str:
     return _SAME.get(stem, stem)
 
 
+def labels_of(structures: Collection[str], names: Mapping[int, tuple[str, Any]]) -> tuple[int, ...] | None:
+    """Label values of these structures, both sides; None where the names lack one of them.
+
+    Args:
+        names: value to (name, colour), of `read_label_names`.
+    """
+    found = {value: structure(name) for value, (name, _) in names.items()}
+    if not structures or set(structures) - set(found.values()):
+        return None
+    return tuple(sorted(value for value, name in found.items() if name in structures))
+
+
 def cells(text: str) -> tuple[float | None, ...]:
     """Printed cells from a line of text; ``-`` where one is lost."""
     return tuple(None if cell == "-" else float(cell) for cell in re.split(r"\s+", text.strip()))

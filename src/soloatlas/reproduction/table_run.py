@@ -12,17 +12,20 @@ from soloatlas.data.cohorts.shared import Split
 from soloatlas.data.labels import read_label_names, united_sides
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
+from soloatlas.evaluation import Scoring
 from soloatlas.methods import load_method
 from soloatlas.reproduction.deviations import deviations
 from soloatlas.reproduction.figure_run import write_figure, write_plot
 from soloatlas.reproduction.listing import everything
-from soloatlas.reproduction.measures import paired_difference, row_measures, structure_means
+from soloatlas.reproduction.measures import minus, row_measures, structure_means
 from soloatlas.reproduction.public import public_study
+from soloatlas.reproduction.published import beside
 from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
 from soloatlas.reproduction.row_run import Conditions, Finished, circumstances, row_record, tasks_of
 from soloatlas.reproduction.rows import Pictures, Table
 from soloatlas.reproduction.side_by_side import power_of_each, run_tasks
+from soloatlas.reproduction.structures import labels_of
 from soloatlas.settings import require_applicable
 
 if TYPE_CHECKING:
@@ -71,15 +74,17 @@ def reproduce_table(
     of = known[key]
     require_applicable([load_method(row.method or of.method).preset(preset) for row in of.rows], changes)
     conditions = _conditions(cohort, split, data, progress)
-    if isinstance(of, Table) and of.unite_sides:
-        require_sides(conditions.study)
+    if isinstance(of, Table):
+        of = beside(key, of, conditions.study.name)
+        if of.unite_sides:
+            require_sides(conditions.study)
     limit = (f"loop.minutes={minutes}",) if minutes else ()
     conditions = replace(
         conditions,
         seeds=tuple(seeds),
         preset=preset,
         changes=(*conditions.changes, *changes, *limit),
-        scoring=replace(conditions.scoring, unite_sides=isinstance(of, Table) and of.unite_sides),
+        scoring=_scoring(of, conditions),
         power=power_of_each(jobs),
     )
     rows = _finished(of, conditions, jobs, progress)
@@ -114,6 +119,16 @@ def _write_table(key: str, table: Table, conditions: Conditions, rows: Sequence[
     return as_text(record) + (f"\n\n{plot}\nfigure: {stem}.png, .svg" if plot else "")
 
 
+def _scoring(of: Table | Pictures, conditions: Conditions) -> Scoring:
+    """How the cohort is scored, in the structures of the table if it has them and its recipe does not choose others."""
+    scoring, study = conditions.scoring, conditions.study
+    if isinstance(of, Pictures):
+        return scoring
+    names = read_label_names(study.label_names) if study.label_names else {}
+    labels = scoring.labels or labels_of(of.structures, names)
+    return replace(scoring, labels=labels, unite_sides=of.unite_sides)
+
+
 def require_sides(study: Study) -> None:
     """See that structures can be scored left and right as one: before the first row is trained.
 
@@ -139,7 +154,7 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
     for row in rows:
         row |= row_measures(row["runs"])
         row["structures"] = structure_means(row["runs"])
-        row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
+        row["minus_reference"] = minus(row["runs"], reference["runs"])
     return {
         "id": key,
         "title": table.title,
@@ -151,5 +166,19 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
             list(dict.fromkeys(row["method"] for row in rows)), conditions.preset, conditions.changes
         ),
         "reference": reference["name"],
+        "notes": [*conditions.study.notes, *_notes(table, conditions)],
         "rows": rows,
     }
+
+
+def _notes(table: Table, conditions: Conditions) -> list[str]:
+    """What a limit of time means for a row that is half of a method."""
+    halves = [row for row in table.rows if row.stage == "register" and _has_student(row.method or table.method)]
+    if not halves or not any(change.startswith("loop.minutes=") for change in conditions.changes):
+        return []
+    names = ", ".join(row.name for row in halves)
+    return [f"{names}: the registration has a share of the limit alone, the student of the same run has the rest"]
+
+
+def _has_student(method: str) -> bool:
+    return "student" in load_method(method).METHOD.stages

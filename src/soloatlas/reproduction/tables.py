@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from soloatlas.reproduction.curves import CURVES
+from soloatlas.reproduction.published import BCV
 from soloatlas.reproduction.readings import READINGS
 from soloatlas.reproduction.rows import OURS, RANGE, Row, Table
 from soloatlas.reproduction.structures import CANDI_CELLS, CANDI_STRUCTURES, OASIS_CELLS, OASIS_STRUCTURES, cells
@@ -134,6 +135,7 @@ TABLES: dict[str, Table] = {
         source="Wang et al. 2020, Table 1",
         method="lt-net",
         published_on="CANDI",
+        structures=CANDI_STRUCTURES,
         reference="VoxelMorph",
         measures=RANGE,
         rows=(
@@ -147,6 +149,7 @@ TABLES: dict[str, Table] = {
         source="Wang et al. 2020, Table 2",
         method="lt-net",
         published_on="CANDI",
+        structures=CANDI_STRUCTURES,
         reference="Baseline (L_GAN + L_cyc)",
         measures=RANGE,
         rows=(
@@ -165,6 +168,7 @@ TABLES: dict[str, Table] = {
         source="Wang et al. 2020, Table 3",
         method="mabmis",
         published_on="CANDI",
+        structures=CANDI_STRUCTURES,
         reference=LT_NET.name,
         measures=(*RANGE, "segment_s"),
         rows=(
@@ -181,6 +185,7 @@ TABLES: dict[str, Table] = {
         source="Wang et al. 2020, Table 5",
         method="lt-net",
         published_on="CANDI",
+        structures=CANDI_STRUCTURES,
         reference=LT_NET.name,
         measures=RANGE,
         rows=(
@@ -207,14 +212,6 @@ TABLES["os-medseg:table-2"] = replace(
     drawing="structures",
     rows=tuple(replace(row, published=cells(OASIS_CELLS[row.name])) for row in TABLES["os-medseg:table-1"].rows),
 )
-# Of its cells on BCV the text of Table I kept few, and CLMorph's mean is the last point of Fig. 7c.
-_BCV: dict[str, tuple[float | None, float | None]] = {
-    "SyN": (None, 11.914),
-    "CLMorph": (0.726, None),
-    "DataAug": (None, 11.006),
-    "BRBS": (None, 14.282),
-    OURS.name: (0.846, 10.779),
-}
 # Our reading of "SOTA one-shot MIS methods": deformable registration, and what learns to segment from it.
 ONE_SHOT = tuple(
     row
@@ -227,7 +224,7 @@ TABLES["os-medseg:figure-4"] = replace(
     source="Zhou et al. 2024, Fig. 4",
     published_on="BCV",
     drawing="structures",
-    rows=tuple(replace(row, published=_BCV.get(row.name, ())) for row in ONE_SHOT),
+    rows=tuple(replace(row, published=BCV.get(row.name, ())) for row in ONE_SHOT),
 )
 TABLES["lt-net:table-4"] = replace(
     TABLES["lt-net:table-5"],
