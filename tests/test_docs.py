@@ -288,11 +288,13 @@ def test_benchmark_tables_show_what_the_records_hold(tmp_path):
         {"peer": "other", "fits": True, "seconds": 2.0, "ratio": 4.0, "spread": [4.0, 4.0], "target": {}, "missed": [],
          "met": None},
     ]  # fmt: skip
-    measured = {"device": "cpu", "size": "small", "parts": [{"name": "value", "rows": rows}]}
+    part = {"name": "value", "agreement": {"gradient": [2.04e-5, 1e-4]}, "rows": rows}
+    measured = {"device": "cpu", "size": "small", "parts": [part]}
+    failed = {"device": "cpu", "size": "large", "parts": [], "failed": "value: results differ"}
     assert benchmarks(tmp_path) == NONE_MEASURED
     folder = tmp_path / "results" / "benchmarks"
     folder.mkdir(parents=True)
-    record = {"id": "lncc", "what": "local correlation", "measurements": [measured]}
+    record = {"id": "lncc", "what": "local correlation", "measurements": [measured, failed]}
     (folder / "lncc.json").write_text(json.dumps(record))
     shown = benchmarks(tmp_path)
     assert "### lncc\n\nLocal correlation.\n" in shown
@@ -301,6 +303,9 @@ def test_benchmark_tables_show_what_the_records_hold(tmp_path):
     assert f"| MONAI | 1.200 | 2.40 [2.30, 2.51] | 0.44 | {asked} |" in shown
     assert "| huge | does not fit | - | - | at least 3x: not measured |" in shown
     assert "| other | 2.000 | 4.00 [4.00, 4.00] | - | - |" in shown
+    assert (
+        "- small, cpu, value: gradient 2e-05 (0.0001 allowed)\n- large, cpu: **failed**: value: results differ" in shown
+    )
 
 
 @every_page
