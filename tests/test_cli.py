@@ -192,7 +192,7 @@ def test_wrong_requests_are_refused_in_one_line(study, tiny, tmp_path):
     refused("train", study, "--output", out, "--spacing", "0", says="prepare.spacing=0.0: must be above 0")
     assert not out.exists()
     refused("train", study, "--output", out, "--method", "os-medsag", says="did you mean os-medseg?")
-    refused("train", study, "--output", out, "--set", "hint.wieght=1", says="did you mean 'weight'")
+    refused("train", study, "--output", out, "--set", "hint.wieght=1", says="--set hint: unknown setting 'wieght'; did")
     refused("train", study, "--output", out, "--device", "mps", says="--device cpu")
     refused("train", study, "--output", out, "--device", "cpu", "--set", "loop.precision=fp16", says="fp16")
     assert not out.exists()  # refused before anything is prepared
@@ -222,6 +222,7 @@ def test_files_of_others_are_never_overwritten(tiny, study, tmp_path):
     before = {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
     images, labels = study / "test/images", theirs / "labels"
     refused("segment", tiny, images, "--output", labels, says="test_01.nii.gz, which is not of this run")
+    refused("segment", tiny, images, "--output", tiny, says="is a run")
     refused("synthesise", tiny, "--output", labels, says="holds other files (test_01.nii.gz")
     refused("train", study, "--output", labels, says="holds other files (test_01.nii.gz")
     refused("evaluate", labels, labels, "--output", theirs, says="is a run")
@@ -229,6 +230,27 @@ def test_files_of_others_are_never_overwritten(tiny, study, tmp_path):
     (tmp_path / "pairs/synthesise.json").write_text('{"run": "/other"}')
     refused("synthesise", tiny, "--output", tmp_path / "pairs", says="holds pairs of /other")
     assert before == {path: path.read_bytes() for path in theirs.rglob("*") if path.is_file()}
+
+
+def test_scores_of_another_run_are_not_shown_as_this_run_s(tiny, study, tmp_path):
+    import shutil
+
+    scan, truth = study / "test/images/test_01.nii.gz", study / "test/labels/test_01.nii.gz"
+    shutil.copytree(tiny, tmp_path / "other")
+    run("segment", tmp_path / "other", scan, "--output", tmp_path / "maps")
+    run("evaluate", tmp_path / "maps", truth, "--output", tmp_path / "scores")
+    run("report", tmp_path / "other", "--evaluation", tmp_path / "scores")
+    shutil.copytree(tiny, tmp_path / "third")
+    refused("report", tmp_path / "third", "--evaluation", tmp_path / "scores", says="other, not by")
+    shutil.rmtree(tmp_path / "third")
+    (tmp_path / "other").rename(tmp_path / "third")
+    run("report", tmp_path / "third", "--evaluation", tmp_path / "scores")  # a run that has moved is still itself
+
+
+def test_what_warps_by_ants_synthesises_nothing(study, tmp_path):
+    pytest.importorskip("ants")
+    run("train", study, "--method", "rigid", "--output", tmp_path / "rigid")
+    refused("synthesise", tmp_path / "rigid", "--output", tmp_path / "pairs", says="rigid synthesises nothing")
 
 
 def test_a_killed_segmenting_may_be_given_again(tiny, study, tmp_path):
@@ -384,6 +406,12 @@ def test_check_and_choose_atlas_answer_in_json(study):
     ranking = json.loads(run("choose-atlas", study / "unlabelled", "--json").stdout)["ranking"]
     assert len(ranking) == 6
     assert [r["ncc"] for r in ranking] == sorted((r["ncc"] for r in ranking), reverse=True)
+
+
+def test_a_study_may_be_named_by_its_folder(study):
+    import soloatlas
+
+    assert soloatlas.check_study(str(study)) == soloatlas.check_study(soloatlas.read_study(study))
 
 
 def test_the_python_api_has_the_verbs():

@@ -226,7 +226,13 @@ def check(study: Study, as_json: bool, progress: Any) -> None:
 
 @cli.command("choose-atlas")
 @click.argument("scans", type=FOLDER)
-@click.option("--by", type=click.Choice(["ncc", "average"]), default="ncc", show_default=True)
+@click.option(
+    "--by",
+    type=click.Choice(["ncc", "average"]),
+    default="ncc",
+    show_default=True,
+    help="ncc: mean correlation with the others; average: correlation with their groupwise mean (slower).",
+)
 @click.option("--transductive", type=FOLDER, metavar="TEST", help="The paper's form: similarity to these test scans.")
 @click.option("--json", "as_json", is_flag=True)
 @watched

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from soloatlas.atomic import held
 from soloatlas.data.check import Finding, check_study
-from soloatlas.data.study import Study
+from soloatlas.data.study import Study, as_study
 from soloatlas.errors import InputError
 from soloatlas.methods import Method, lacks_modules, load_method, settings_of
 from soloatlas.settings import PRESETS
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 
 def train(
-    study: Study,
+    study: Study | str | Path,
     output: str | Path,
     method: str = "os-medseg",
     preset: str = "quick",
@@ -36,7 +36,7 @@ def train(
     """Train a method on a study and leave a self-sufficient run folder.
 
     Args:
-        study: the labelled atlas and the unlabelled pool.
+        study: the labelled atlas and the unlabelled pool; or their folder, as `read_study` takes it.
         output: the run folder; must not hold a run unless ``resume``.
         method: name of the method; ``preset`` of its settings.
         changes: ``key=value`` settings, as given to ``--set``.
@@ -57,6 +57,7 @@ def train(
     from soloatlas.runs import open_run
     from soloatlas.training_run import TrainingRun
 
+    study = as_study(study)
     module, settings = requested(study, method, preset, changes)
     with joined_processes(settings.loop.accumulate, find_device(settings.loop.device).type) as processes:
         run = TrainingRun.begin(study, Path(output), module, preset, settings, seed, resume or not processes.first)
@@ -76,7 +77,7 @@ def train(
 
 
 def plan(
-    study: Study,
+    study: Study | str | Path,
     method: str = "os-medseg",
     preset: str = "quick",
     changes: Sequence[str] = (),
@@ -93,6 +94,7 @@ def plan(
     from soloatlas.planning import plan_training
     from soloatlas.training_run import default_cache
 
+    study = as_study(study)
     module, settings = requested(study, method, preset, changes)
     refuse_bad_study(study)
     return plan_training(study, module, preset, settings, seed, cache or default_cache(), progress)
@@ -183,12 +185,17 @@ def write_report(run: str | Path, evaluations: Iterable[str | Path] = ()) -> Pat
     """Write the run's report.html anew, with evaluations of its segmentations (folders of `evaluate`).
 
     Without ``evaluations`` those of the last report are shown again.
+
+    Raises:
+        InputError: no run, no evaluation, or one of another run's segmentations.
     """
     from soloatlas.reporting import render_report
+    from soloatlas.reporting.contents import require_scores_of
     from soloatlas.runs import read_record, write_record
 
     record = read_record(Path(run))
     folders = [Path(folder).resolve() for folder in evaluations]
+    require_scores_of(Path(run), folders)
     if folders:
         write_record(Path(run), {**record, "evaluations": [str(folder) for folder in folders]})
     else:

@@ -11,7 +11,7 @@ import json
 import shlex
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import metadata
 from pathlib import Path
 from types import ModuleType
@@ -45,13 +45,13 @@ class Run:
     """
 
     folder: Path
-    record: dict[str, Any]
-    method: ModuleType
-    settings: Any
-    table: LabelTable
-    atlas: Volume
-    atlas_labels: Volume
-    working: Grid
+    record: dict[str, Any] = field(repr=False)
+    method: ModuleType = field(repr=False)
+    settings: Any = field(repr=False)
+    table: LabelTable = field(repr=False)
+    atlas: Volume = field(repr=False)
+    atlas_labels: Volume = field(repr=False)
+    working: Grid = field(repr=False)
 
 
 def same_generation(record: dict[str, Any]) -> bool:

@@ -149,7 +149,10 @@ def _refuse(run: Run, wishes: Wishes, scans: Sequence[Path], output: Path) -> No
         raise InputError(f"{run.folder}: {run.record['method']} has no student; leave out --stage")
     needs_fields = wishes.stage == "register" or wishes.fields
     if needs_fields and "register" not in stages:
-        raise InputError(f"{run.folder}: {run.record['method']} does not register; leave out --stage and fields")
+        asked = "--stage register" if wishes.stage == "register" else "--save-fields"
+        raise InputError(f"{run.folder}: {run.record['method']} does not register; leave out {asked}")
+    if (output / "run.json").exists():
+        raise InputError(f"--output {output}: is a run; choose another folder")
     if wishes.refine:
         _refuse_refining(run, wishes)
     if wishes.flip:
@@ -311,7 +314,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
     """
     from soloatlas.fields import warp, warp_labels
 
-    if "register" not in run.method.METHOD.stages:
+    if "register" not in run.method.METHOD.stages or not hasattr(run.settings, "registration"):
         raise InputError(f"{run.folder}: {run.record['method']} synthesises nothing")
     paths = [_unchanged(entry) for entry in run.record["inputs"]["unlabelled"]]
     require_writable(output)

@@ -223,7 +223,10 @@ def override(settings: T, assignments: Iterable[str]) -> T:
         content: Any = _parse(text.strip())
         for part in reversed(key.strip().split(".")):
             content = {part: content}
-        settings = merge(settings, content, where="--set")
+        try:
+            settings = merge(settings, content, where="--set")
+        except InputError as error:  # "--set.hint.weight: ..." is how nobody writes it
+            raise InputError(str(error).replace("--set.", "--set ", 1)) from error
     return settings
 
 
@@ -266,7 +269,10 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return float(value)
     if isinstance(value, kind) and not (kind is int and isinstance(value, bool)):
         return value
-    raise InputError(f"{where}: expected {kind.__name__}, got {value!r}")
+    raise InputError(f"{where}: expected {_KINDS.get(kind, kind.__name__)}, got {value!r}")
+
+
+_KINDS = {int: "a whole number", float: "a number", bool: "true or false", str: "a word"}
 
 
 def applicable(settings: Any, changes: Sequence[str]) -> list[str]:

@@ -33,6 +33,7 @@ def test_the_scan_most_like_the_others_comes_first(tmp_path: Path) -> None:
     scans = [scan(tmp_path / f"{name}.nii.gz", part, 1 + part) for name, part in parts.items()]
     steps: list[tuple[int, int]] = []
     ranked = choose_atlas(scans, workers=1, progress=lambda *step: steps.append(step))
+    assert dict(choose_atlas(str(tmp_path), workers=1)) == pytest.approx(dict(ranked)), "by their folder"
     assert {name for name, _ in ranked[:2]} == {"middle", "between"}
     assert sorted(name for name, _ in ranked) == sorted(parts)
     scores = [score for _, score in ranked]

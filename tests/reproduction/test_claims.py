@@ -292,6 +292,11 @@ def test_tables_show_every_claim_and_what_was_measured(results):
     assert as_markdown(verdicts({})).count("| not measured |") == len(CLAIMS) - 1
 
 
+def test_a_folder_without_records_is_refused(tmp_path):
+    with pytest.raises(InputError, match="holds no record of test scans; soloatlas reproduce writes them"):
+        CliRunner().invoke(command, ["--results", str(tmp_path)], catch_exceptions=False)
+
+
 def test_the_command_prints_and_writes(results, tmp_path):
     asked = ["--results", str(results), "--cohort", "hearts", "--paper", "os-medseg"]
     shown = CliRunner().invoke(command, [*asked, "--output", str(tmp_path / "out")], catch_exceptions=False)

@@ -24,7 +24,7 @@ from soloatlas.data.compare import (
 )
 from soloatlas.data.files import mm_per_unit, read_labels, read_volume
 from soloatlas.data.labels import LabelTable, Names, evenness, label_table, looks_drawn, read_label_names
-from soloatlas.data.study import Study
+from soloatlas.data.study import Study, as_study
 from soloatlas.data.volume import Grid, Volume
 from soloatlas.errors import InputError
 
@@ -52,7 +52,7 @@ class Finding:
     consequence: str
 
 
-def check_study(study: Study, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
+def check_study(study: Study | str | Path, progress: Callable[[int, int], None] | None = None) -> list[Finding]:
     """Read every file of ``study`` and report all problems at once, errors first.
 
     Reported: unreadable or missing files, NaN and infinite values, 4-D files, constant images, labels that do
@@ -60,12 +60,13 @@ def check_study(study: Study, progress: Callable[[int, int], None] | None = None
     by the border, scans unlike the rest, duplicates, and what was left out when the study was put together.
 
     Args:
-        study: as `soloatlas.data.study.read_study` and `make_study` give it.
+        study: as `soloatlas.data.study.read_study` and `make_study` give it, or its folder.
         progress: called with (scans done, scans in all).
 
     Returns:
         Findings; training refuses when one of them is an "error".
     """
+    study = as_study(study)
     roles: list[tuple[Role, Path]] = [("atlas", study.atlas)]
     roles += [("atlas", image) for image, _ in study.more_atlases]
     roles += [("unlabelled", path) for path in study.unlabelled]

@@ -144,7 +144,7 @@ def read_labels(path: str | Path) -> Volume:
         whole = np.rint(array)
         if np.abs(array - whole).max() > 1e-3:
             value = array.flat[np.abs(array - whole).argmax()]
-            raise InputError(f"{path}: label value {value:g} is not a whole number; is it an image, or resampled?")
+            raise InputError(f"{path}: label value {value:g} is not a whole number; is it a scan, or a resampled map?")
         array = whole
     if array.min() < 0:
         raise InputError(f"{path}: label value {array.min():g} is negative; labels must be 0 or more")

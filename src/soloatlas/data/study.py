@@ -84,6 +84,11 @@ def with_test(study: Study, images: str | Path | None, labels: str | Path | None
     return replace(study, test_images=scans, test_labels=truth, notes=study.notes + notes)
 
 
+def as_study(study: Study | str | Path) -> Study:
+    """``study``, or the one in the folder of that name (`read_study`)."""
+    return study if isinstance(study, Study) else read_study(study)
+
+
 def read_study(folder: str | Path) -> Study:
     """The study in ``folder``, which has one of three layouts.
 

@@ -70,7 +70,7 @@ def load_method(name: str) -> ModuleType:
     if name not in points:
         close = difflib.get_close_matches(name, points, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
-        raise InputError(f"--method {name}: not a method; {hint}known: {', '.join(points)}")
+        raise InputError(f"{name}: not a method; {hint}known: {', '.join(points)}")
     module: ModuleType = points[name].load()
     return module
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from soloatlas.data.files import read_volume, scan_name
+from soloatlas.data.files import list_scans, read_volume, scan_name
 from soloatlas.data.volume import Grid
 from soloatlas.errors import InputError
 from soloatlas.prepare.alignment import Copy, small_copy
@@ -20,7 +20,7 @@ _VOXELS = 60_000  # of a typical body on the common grid, as in `align`
 
 
 def choose_atlas(
-    scans: Sequence[Path],
+    scans: Sequence[Path] | str | Path,
     transductive: Sequence[Path] = (),
     workers: int | None = None,
     progress: Progress | None = None,
@@ -31,7 +31,7 @@ def choose_atlas(
     where both show something. The grid has the typical size of a body in this pool (medians over the scans).
 
     Args:
-        scans: the candidates, two or more.
+        scans: the candidates, two or more; or their folder.
         transductive: the paper's own form compares the candidates with the images to be segmented, the test
             scans, instead of with one another. Results on those scans are then no longer results on unseen
             ones.
@@ -44,6 +44,7 @@ def choose_atlas(
     Raises:
         InputError: fewer than two scans to compare, or one that cannot be read.
     """
+    scans = list_scans(scans) if isinstance(scans, (str, Path)) else scans
     others = list(transductive)
     if len(scans) < (1 if others else 2):
         raise InputError("choose-atlas: needs at least two scans to compare; give a folder with more")

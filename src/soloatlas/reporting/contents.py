@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import logging
 import math
 import zipfile
 from collections.abc import Sequence
@@ -16,6 +17,8 @@ import numpy as np
 from soloatlas.data.labels import LabelTable
 from soloatlas.errors import InputError
 from soloatlas.runs import read_record
+
+log = logging.getLogger("soloatlas")
 
 # stage -> term -> points (step, value), in the order of training
 Curves = dict[str, dict[str, list[tuple[int, float]]]]
@@ -149,6 +152,20 @@ def read_evaluations(folders: Sequence[Path]) -> list[Evaluation]:
         e if names.count(e.name) == 1 else Evaluation(f"{e.name} ({e.folder.name})", e.folder, e.result, e.segmentation)
         for e in found
     ]
+
+
+def require_scores_of(run: Path, folders: Sequence[Path]) -> None:
+    """See that evaluations are of segmentations that ``run`` made, as far as these say who made them.
+
+    Raises:
+        InputError: one is of another run, which still is where it was.
+    """
+    for evaluation in read_evaluations(folders):
+        maker = evaluation.segmentation.get("run")
+        if maker and Path(maker) != run.resolve() and (Path(maker) / "run.json").exists():
+            raise InputError(f"--evaluation {evaluation.folder}: scores segmentations by {maker}, not by {run}")
+        if not maker:
+            log.warning("%s: does not say which run made what it scores; shown as this run's", evaluation.folder)
 
 
 def _read_evaluation(folder: Path) -> Evaluation:

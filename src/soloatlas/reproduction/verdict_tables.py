@@ -37,7 +37,7 @@ def as_text(found: Sequence[Verdict]) -> str:
         own = [verdict for verdict in found if verdict.cohort == cohort]
         rows = [[v.claim, standing(v), _held(v), _weakest(v)] for v in own]
         parts.append(f"{cohort or 'no cohort'}\n\n{text_table(header, rows)}")
-    return "\n\n".join([*parts, RULE])
+    return "\n\n".join([*parts, RULE, *_margins(found)])
 
 
 def _held(verdict: Verdict) -> str:
