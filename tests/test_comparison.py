@@ -97,9 +97,9 @@ def test_methods_that_cannot_run_are_left_out_of_all_and_refused_by_name(study, 
 
 
 def test_a_scan_with_nothing_to_score_is_left_out():
-    first, second = {"x": 0.5, "y": 0.7}, {"x": 0.5}
+    first, second = {"x": 0.5, "y": 0.7}, {"x": 0.5, "y": None}
     one = {"method": "a", "dice": 0.6, "case_dice": first, "runs": [{"case_dice": first}]}
-    other = {"method": "b", "dice": 0.5, "case_dice": second, "runs": [{"case_dice": second}]}
+    other = {"method": "b", "dice": 0.5, "case_dice": {"x": 0.5}, "runs": [{"case_dice": second}]}
     best, worst = _tested([one, other], "b")
     assert best["method"] == "a" and best["minus_reference"]["dice"] == 0 and worst["method"] == "b"
 

@@ -69,12 +69,12 @@ def all_results(root: Path | None = None) -> str:
 
 
 def _record(path: str, record: dict[str, Any]) -> str:
-    from soloatlas.reproduction.measures import minus
+    from soloatlas.evaluation.statistics import paired_difference
     from soloatlas.reproduction.rendering import cells, notebook_note, published_in_words
 
     reference = next(row for row in record["rows"] if row["name"] == record["reference"])
     for row in record["rows"]:  # as it is computed today
-        row["minus_reference"] = minus(row["runs"], reference["runs"])
+        row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
     every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
     return (
         f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"

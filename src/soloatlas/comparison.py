@@ -274,7 +274,7 @@ def _tested(rows: list[dict[str, Any]], reference: str) -> list[dict[str, Any]]:
         }
         tested = wilcoxon_holm(apart)
         for row in others:
-            row["minus_reference"] = paired_difference(row["runs"], base["runs"], sorted(scored))
+            row["minus_reference"] = paired_difference(row["runs"], base["runs"])
             row["p"], row["p_holm"] = tested[row["method"]]
     return sorted(rows, key=lambda row: -(row["dice"] or 0))
 

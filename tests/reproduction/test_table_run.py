@@ -11,9 +11,9 @@ from scipy import stats
 from soloatlas.data.cohorts import recorded_atlas
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
+from soloatlas.evaluation.statistics import paired_difference
 from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
-from soloatlas.reproduction.measures import minus
 from soloatlas.reproduction.published import beside
 from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
 from soloatlas.reproduction.row_run import Conditions, share_registration, tasks_of, with_needed_labels
@@ -68,7 +68,7 @@ def test_every_cohort_has_a_recorded_atlas():
 def test_paired_differences_have_an_interval_over_cases_and_seeds():
     ours = [{"case_dice": {"a": 0.9, "b": 0.5}}, {"case_dice": {"a": 0.7, "b": 0.7}}]
     theirs = [{"case_dice": {"a": 0.6, "b": 0.5}}, {"case_dice": {"a": 0.6, "b": 0.5}}]
-    found = minus(ours, theirs)
+    found = paired_difference(ours, theirs)
     assert found["dice"] == pytest.approx((0.2 + 0.1) / 2)
     assert found["cases"] == 2
     # Both seeds have the mean 0.15: their variance is 0, and the interval is that of the cases' 0.2 and 0.1.

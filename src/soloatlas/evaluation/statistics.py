@@ -107,17 +107,20 @@ def standard_error(values: np.ndarray) -> tuple[float, float]:
     return (total / values.size) ** 0.5, max(1.0, total**2 / float(((signs * squares) ** 2 / free).sum()))
 
 
-def paired_difference(
-    runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]], cases: Sequence[str]
-) -> dict[str, Any]:
+def paired_difference(runs: Sequence[Mapping[str, Any]], reference: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Mean DSC difference over the same cases and seeds, with Student's interval over both (`standard_error`).
 
     Args:
         runs: of one row, a run for each seed, with ``case_dice``; ``reference`` those of another, in the same order.
-        cases: that every run has scored.
     """
+    cases = scored_cases([*runs, *reference])
     apart = [[a["case_dice"][c] - b["case_dice"][c] for a, b in zip(runs, reference, strict=True)] for c in cases]
     return {"dice": float(np.mean(apart)), "ci95": student_interval(np.array(apart)), "cases": len(cases)}
+
+
+def scored_cases(runs: Sequence[Mapping[str, Any]]) -> list[str]:
+    """Cases in which every run had something to score."""
+    return [c for c in runs[0]["case_dice"] if all(run["case_dice"].get(c) is not None for run in runs)]
 
 
 def pitman_morgan(first: np.ndarray, second: np.ndarray) -> float:

@@ -1,4 +1,4 @@
-"""What the runs of a row say together: means, spread, and the difference from another row."""
+"""What the runs of a row say together: means and spread."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from soloatlas.evaluation.statistics import paired_difference
+from soloatlas.evaluation.statistics import scored_cases
 
 
 def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
@@ -34,17 +34,7 @@ def row_measures(runs: Sequence[dict[str, Any]]) -> dict[str, float | None]:
     }
 
 
-def scored_cases(runs: Sequence[dict[str, Any]]) -> list[str]:
-    """Scans in which every run had something to score."""
-    return [c for c in runs[0]["case_dice"] if all(run["case_dice"][c] is not None for run in runs)]
-
-
 def structure_means(runs: Sequence[dict[str, Any]]) -> dict[str, float]:
     """Means over seeds of each structure's DSC, where every seed has one."""
     names = [name for name in runs[0]["structure_dice"] if all(name in run["structure_dice"] for run in runs)]
     return {name: float(np.mean([run["structure_dice"][name] for run in runs])) for name in names}
-
-
-def minus(runs: Sequence[dict[str, Any]], reference: Sequence[dict[str, Any]]) -> dict[str, Any]:
-    """`paired_difference` over the scans that both rows have scored."""
-    return paired_difference(runs, reference, scored_cases([*runs, *reference]))

@@ -13,11 +13,12 @@ from soloatlas.data.labels import read_label_names, united_sides
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.evaluation import Scoring
+from soloatlas.evaluation.statistics import paired_difference
 from soloatlas.methods import load_method
 from soloatlas.reproduction.deviations import deviations
 from soloatlas.reproduction.figure_run import write_figure, write_plot
 from soloatlas.reproduction.listing import everything
-from soloatlas.reproduction.measures import minus, row_measures, structure_means
+from soloatlas.reproduction.measures import row_measures, structure_means
 from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.published import beside
 from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
@@ -154,7 +155,7 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
     for row in rows:
         row |= row_measures(row["runs"])
         row["structures"] = structure_means(row["runs"])
-        row["minus_reference"] = minus(row["runs"], reference["runs"])
+        row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
     return {
         "id": key,
         "title": table.title,
