@@ -61,11 +61,12 @@ def held(folder: str | Path) -> Iterator[None]:
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):
-            try:
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise InputError(f"{folder}: another process is at work in it; wait for it, or stop it") from error
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(f"{folder}: another process is at work in it; wait for it, or stop it") from error
+        except OSError:
+            pass  # a disk without locks
         yield
     finally:
         os.close(handle)

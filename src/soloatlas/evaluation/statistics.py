@@ -118,9 +118,9 @@ def paired_difference(runs: Sequence[Mapping[str, Any]], reference: Sequence[Map
     return {"dice": float(np.mean(apart)), "ci95": student_interval(np.array(apart)), "cases": len(cases)}
 
 
-def scored_cases(runs: Sequence[Mapping[str, Any]]) -> list[str]:
-    """Cases in which every run had something to score."""
-    return [c for c in runs[0]["case_dice"] if all(run["case_dice"].get(c) is not None for run in runs)]
+def scored_cases(runs: Sequence[Mapping[str, Any]], key: str = "case_dice") -> list[str]:
+    """Cases in which every run had something to score; ``key`` of a run holds case -> score."""
+    return [case for case in runs[0][key] if all(run[key].get(case) is not None for run in runs)]
 
 
 def pitman_morgan(first: np.ndarray, second: np.ndarray) -> float:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
+from soloatlas.reproduction.records import form_of
 from soloatlas.reproduction.rows import OURS, Table
 
 Cells = dict[str, tuple[float | None, float | None]]  # row -> DSC, HD95 in mm
@@ -52,9 +53,9 @@ def beside(key: str, table: Table, cohort: str) -> Table:
     Args:
         key: the table's id; ``cohort`` its name, which may have a suffix ("bcv-code").
     """
-    known = next((of for name, of in _BESIDE.items() if cohort == name or cohort.startswith(f"{name}-")), None)
+    known = form_of(cohort, _BESIDE)
     if key != "os-medseg:table-1" or known is None:
         return table
-    on, cells = known
+    on, cells = _BESIDE[known]
     rows = tuple(replace(row, published=cells.get(row.name, ())) for row in table.rows)
     return replace(table, published_on=on, rows=rows)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,3 +23,8 @@ def recorded_tables(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             raise InputError(f"{path}: not JSON ({error}); remove it or run reproduce again") from error
         if isinstance(content, dict) and {"id", "cohort", "rows"} <= set(content):
             yield path, content
+
+
+def form_of(cohort: str, names: Iterable[str]) -> str | None:
+    """The one of ``names`` that a cohort is, or is a form of ("bcv-code" of "bcv"); None where it is none."""
+    return next((name for name in names if cohort == name or cohort.startswith(f"{name}-")), None)

@@ -16,13 +16,14 @@ from soloatlas.evaluation.statistics import (
     interval_of,
     pitman_morgan,
     resampled,
+    scored_cases,
     signed_rank,
     student_sample,
     swap_test,
 )
 from soloatlas.methods import load_method
 from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
-from soloatlas.reproduction.records import recorded_tables
+from soloatlas.reproduction.records import form_of, recorded_tables
 from soloatlas.settings import flat, to_dict
 
 CONFIRMED, NOT_CONFIRMED, OPEN, UNDECIDED = "confirmed", "not confirmed", "open", "undecided"
@@ -156,7 +157,7 @@ def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> V
     level 1 - 0.05/m, the next 1 - 0.05/(m - 1), and so on), else open; undecided where more seeds, longer training or
     more scans may decide it.
     """
-    if claim.cohorts and not any(cohort == name or cohort.startswith(f"{name}-") for name in claim.cohorts):
+    if claim.cohorts and form_of(cohort, claim.cohorts) is None:
         return Verdict(claim.id, cohort, NOT_MEANT)
     table = next((key for key in claim.tables if key in records), None)
     if table is None:
@@ -198,8 +199,7 @@ def _lacking(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str],
 
 def scores_of(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str], key: str) -> np.ndarray:
     """Scores (scans, seeds, rows) of the scans that every run has scored."""
-    runs = [run for name in names for run in rows[name]]
-    cases = [case for case in runs[0][key] if all(run[key].get(case) is not None for run in runs)]
+    cases = scored_cases([run for name in names for run in rows[name]], key)
     seeds = range(min(len(rows[name]) for name in names))
     return np.array([[[rows[name][seed][key][case] for name in names] for seed in seeds] for case in cases])
 
