@@ -351,6 +351,18 @@ def test_what_was_segmented_before_an_unreadable_scan_is_in_the_lists(tiny, stud
     assert sorted(path.name for path in (tmp_path / "maps").glob("*.nii.gz")) == ["test_01.nii.gz"]
 
 
+@pytest.mark.parametrize(
+    "spoilt, says", [(np.nan, "1 voxels are NaN or infinite"), (None, "empty: every voxel is 5")], ids=["nan", "empty"]
+)
+def test_a_scan_that_holds_nothing_to_segment_is_refused(tiny, study, tmp_path, spoilt, says):
+    image = nibabel.load(study / "test/images/test_01.nii.gz")
+    array = np.full(image.shape, 5, np.float32) if spoilt is None else np.asarray(image.dataobj).astype(np.float32)
+    array[2, 2, 2] = array[2, 2, 2] if spoilt is None else spoilt
+    nibabel.save(nibabel.Nifti1Image(array, image.affine), tmp_path / "bad.nii.gz")
+    refused("segment", tiny, tmp_path / "bad.nii.gz", "--output", tmp_path / "maps", says=f"bad.nii.gz: {says}")
+    assert not (tmp_path / "maps").exists()
+
+
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(tiny, study, tmp_path):
     if not Path("/dev/full").exists():
         pytest.skip("needs /dev/full")

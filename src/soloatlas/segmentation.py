@@ -82,6 +82,7 @@ def segment_scans(
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
+    is_new = not output.exists()
     require_writable(output)
     require_free(run, wishes, scans, output)
     write_lists(run, wishes, output, found, scans)
@@ -96,6 +97,9 @@ def segment_scans(
         with contextlib.suppress(RunError):  # a full disk: the first error tells
             write_lists(run, wishes, output, found, scans)
             remove_empty_lists(output)
+        if is_new:
+            with contextlib.suppress(OSError):  # something was written into it
+                output.rmdir()
         raise
     write_lists(run, wishes, output, found, scans)
     return output

@@ -12,11 +12,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from soloatlas.classical import Transferred
-from soloatlas.data.files import file_sha256, read_volume, scan_name, write_displacements, write_volume, written_name
+from soloatlas.data.files import file_sha256, read_scan, scan_name, write_displacements, write_volume, written_name
 from soloatlas.data.labels import looks_drawn
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError
-from soloatlas.prepare import Prepared, finite, labels_to_native, prepare_labels, prepare_scan
+from soloatlas.prepare import Prepared, labels_to_native, prepare_labels, prepare_scan
 from soloatlas.prepare.cohort import in_processes
 
 if TYPE_CHECKING:
@@ -63,8 +63,8 @@ def _transfer_one(path: Path, folder: Path, output: Path, wishes: Wishes) -> Cas
     from soloatlas.runs import open_run
 
     run, start = open_run(folder), time.monotonic()
-    scan = read_volume(path)
-    found: Transferred = run.method.transfer(run.atlas, run.atlas_labels, finite(scan), run.settings, wishes.fields)
+    scan = read_scan(path)
+    found: Transferred = run.method.transfer(run.atlas, run.atlas_labels, scan, run.settings, wishes.fields)
     if found.field is not None:
         write_displacements(output / "fields" / f"{scan_name(path)}_field.nii.gz", found.field, scan.grid)
     case, volumes = write_case(run, path, scan, run.table.encode(found.labels), output, wishes)
@@ -134,7 +134,7 @@ def transfer_group(
         classes = prepare_labels(run.table.encode(drawn.array), ready.placement, run.table.classes)
         atlases.append(tensor(ready.image, np.float32))
         labels.append(tensor(classes, np.int16))
-    volumes = [read_volume(path) for path in scans]
+    volumes = [read_scan(path) for path in scans]
     prepared = [on_grid(volume) for volume in volumes]
     images = [tensor(p.image, np.float32) for p in prepared]
     found = run.method.group(atlases, labels, images, run.table.classes, run.settings, progress)

@@ -25,7 +25,7 @@ from soloatlas.data.compare import (
 from soloatlas.data.files import mm_per_unit, read_labels, read_volume
 from soloatlas.data.labels import LabelTable, Names, evenness, label_table, looks_drawn, read_label_names
 from soloatlas.data.study import Study, as_study
-from soloatlas.data.volume import Grid, Volume
+from soloatlas.data.volume import Grid, Volume, fault_of
 from soloatlas.errors import InputError
 
 Level = Literal["error", "warning", "note"]
@@ -91,13 +91,9 @@ def _check_scan(role: Role, path: Path) -> tuple[list[Finding], ScanFacts | None
         scan = read_volume(path)
     except InputError as error:
         return [_refusal(path, error)], None
-    finite = np.isfinite(scan.array)
-    if not finite.all():
-        count = scan.array.size - int(finite.sum())
-        return [Finding("error", str(path), f"{count} voxels are NaN or infinite", _REFUSED)], None
-    low = float(scan.array.min())
-    if low == float(scan.array.max()):
-        return [Finding("error", str(path), f"empty: every voxel is {low:g}", _REFUSED)], None
+    fault = fault_of(scan)
+    if fault:
+        return [Finding("error", str(path), fault, _REFUSED)], None
     findings = _check_header(scan)
     if looks_drawn(scan.array):
         problem = "looks like a label map: whole numbers, the same over large parts"

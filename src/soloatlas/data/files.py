@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 
 from soloatlas.atomic import replacing
-from soloatlas.data.volume import Grid, Volume
+from soloatlas.data.volume import Grid, Volume, fault_of
 from soloatlas.errors import InputError
 
 ENDINGS = (".nii.gz", ".nii", ".nrrd", ".mha", ".mhd", ".mgz")
@@ -127,6 +127,19 @@ def read_volume(path: str | Path) -> Volume:
     with np.errstate(over="ignore"):  # float64 beyond float32 becomes infinite, which check reports
         image = np.array(array, dtype=np.float32, order="C")
     return Volume(image, grid, Path(path), header)
+
+
+def read_scan(path: str | Path) -> Volume:
+    """Read a scan to be segmented.
+
+    Raises:
+        InputError: as `read_volume`, or it holds NaN or infinite values, or the same value everywhere.
+    """
+    scan = read_volume(path)
+    fault = fault_of(scan)
+    if fault:
+        raise InputError(f"{path}: {fault}; repair the scan, or leave it out")
+    return scan
 
 
 def read_labels(path: str | Path) -> Volume:

@@ -69,3 +69,12 @@ class Volume:
     grid: Grid
     path: Path | None = None
     header: Any = None
+
+
+def fault_of(scan: Volume) -> str:
+    """What makes an image (x, y, z) useless as a scan, in words: not finite, or the same everywhere; "" if nothing."""
+    bad = scan.array.size - int(np.count_nonzero(np.isfinite(scan.array)))
+    if bad:
+        return f"{bad} voxels are NaN or infinite"
+    low = float(scan.array.min())
+    return f"empty: every voxel is {low:g}" if low == float(scan.array.max()) else ""

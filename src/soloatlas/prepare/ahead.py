@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
-from soloatlas.data.files import read_labels, read_volume, scan_name
+from soloatlas.data.files import read_labels, read_scan, read_volume, scan_name
 from soloatlas.data.volume import Grid, Volume
 from soloatlas.prepare.cohort import HELPER_DIED, Prepared, helpers, prepare_scan
 from soloatlas.settings import Prepare
@@ -77,5 +77,5 @@ def _prepare_there(path: Path) -> Ready:
 
 
 def _prepare(path: Path, atlas: Volume, working: Grid, settings: Prepare, labels: Volume) -> Ready:
-    scan = read_volume(path)
+    scan = read_scan(path)
     return scan, prepare_scan(scan, atlas, working, settings, labels, scan_name(path))
