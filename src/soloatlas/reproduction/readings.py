@@ -17,9 +17,15 @@ NO_ADVERSARY, NO_CYCLE = ("adversary=false",), ("cycle=false",)
 CONTRAST, GRAIN = ("adversary.appearance=histogram",), ("adversary.noise=0.1",)
 
 
-def _weights(image: float, other: float) -> tuple[str, ...]:
-    """Weights of the cycle: of Eq. 7, and of Eqs. 8 to 10."""
-    return (f"cycle.image={image}", *(f"cycle.{term}={other}" for term in ("transformation", "anatomy", "difference")))
+def _weights(image: float, other: float, pull: float = 1.0) -> tuple[str, ...]:
+    """Weights of the cycle: of Eq. 7, and of Eqs. 8 to 10; and how much of it the forward generator feels."""
+    terms = ("transformation", "anatomy", "difference")
+    return (f"cycle.image={image}", *(f"cycle.{term}={other}" for term in terms), f"cycle.pull={pull}")
+
+
+def _printed(pull: float = 1.0) -> tuple[str, ...]:
+    """lambda_1 and lambda_2 as printed."""
+    return _weights(10.0, 3.0, pull)
 
 
 def _warped(rows: Sequence[tuple[str, tuple[str, ...]]], common: tuple[str, ...] = ()) -> tuple[Row, ...]:
@@ -82,7 +88,7 @@ READINGS: dict[str, Table] = {
                 ("L_GAN, one contrast, noise", (*NO_CYCLE, *CONTRAST, *GRAIN)),
                 ("L_GAN of weight 0.1, one contrast, noise", (*NO_CYCLE, *CONTRAST, *GRAIN, "adversary.weight=0.1")),
                 ("cycle alone", NO_ADVERSARY),
-                ("cycle alone, printed weights", (*NO_ADVERSARY, *_weights(10.0, 3.0))),
+                ("cycle alone, printed weights", (*NO_ADVERSARY, *_printed())),
                 ("cycle alone, a tenth of them", (*NO_ADVERSARY, *_weights(1.0, 0.3))),
                 ("cycle alone, a tenth, the way back first", (*NO_ADVERSARY, *_weights(1.0, 0.3), "cycle.warm_up=0.3")),
                 ("L_anatomy_cyc pooled over classes", ("cycle.average=pooled",)),
@@ -100,20 +106,23 @@ READINGS: dict[str, Table] = {
         reference="VoxelMorph",
         measures=RANGE,
         rows=(
-            Row("VoxelMorph, CycleGAN's betas", (*NO_ADVERSARY, *NO_CYCLE), "register"),
+            Row("VoxelMorph, CycleGAN's betas", ("betas=[0.5,0.999]", *NO_ADVERSARY, *NO_CYCLE), "register"),
             *_warped(
                 (
                     ("VoxelMorph", (*NO_ADVERSARY, *NO_CYCLE)),
                     ("L_GAN of weight 0.01", (*NO_CYCLE, "adversary.weight=0.01")),
                     ("L_GAN of weight 0.003", (*NO_CYCLE, "adversary.weight=0.003")),
-                    ("LT-Net", ("adversary.weight=0.01",)),
-                    ("LT-Net, L_GAN of weight 0.003", ("adversary.weight=0.003",)),
-                    ("LT-Net, L_diff_cyc of weight 0.001", ("adversary.weight=0.01", "cycle.difference=0.001")),
+                    ("LT-Net, small cycle", (*_weights(0.03, 0.01), "adversary.weight=0.01")),
                     # The way back has its smoothness and these terms alone: small ones leave it at 0.
                     *(
-                        (f"LT-Net, printed cycle, pull {pull}", (*_weights(10.0, 3.0), f"cycle.pull={pull}"))
+                        (f"LT-Net, printed cycle, pull {pull}", (*_printed(pull), "adversary.weight=0.01"))
                         for pull in (0.003, 0.01, 0.03)
                     ),
+                    (
+                        "LT-Net, printed cycle, pull 0.003, L_GAN of weight 0.003",
+                        (*_printed(0.003), "adversary.weight=0.003"),
+                    ),
+                    ("printed cycle alone, pull 0.003", (*_printed(0.003), *NO_ADVERSARY)),
                 ),
                 common=("betas=[0.9,0.99]",),
             ),
