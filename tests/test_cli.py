@@ -359,8 +359,8 @@ def test_a_scan_that_holds_nothing_to_segment_is_refused(tiny, study, tmp_path, 
     array = np.full(image.shape, 5, np.float32) if spoilt is None else np.asarray(image.dataobj).astype(np.float32)
     array[2, 2, 2] = array[2, 2, 2] if spoilt is None else spoilt
     nibabel.save(nibabel.Nifti1Image(array, image.affine), tmp_path / "bad.nii.gz")
-    refused("segment", tiny, tmp_path / "bad.nii.gz", "--output", tmp_path / "maps", says=f"bad.nii.gz: {says}")
-    assert not (tmp_path / "maps").exists()
+    refused("segment", tiny, tmp_path / "bad.nii.gz", "--output", tmp_path / "new/maps", says=f"bad.nii.gz: {says}")
+    assert not (tmp_path / "new").exists()
 
 
 def test_a_full_disk_is_one_line_and_leaves_no_half_file(tiny, study, tmp_path):

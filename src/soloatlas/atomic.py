@@ -84,16 +84,26 @@ def require_writable(folder: str | Path) -> None:
         RunError: it cannot be made or written.
     """
     folder = Path(folder)
-    missing = [path for path in (folder, *folder.parents) if not path.exists()]
+    absent = absent_folders(folder)
     try:
         _make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
         raise RunError(f"cannot write in {folder}: {error.strerror}") from error
     finally:
-        for path in missing:
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        remove_empty(absent)
+
+
+def absent_folders(folder: Path) -> list[Path]:
+    """``folder`` and those above it, the innermost first, that do not exist yet."""
+    return [path for path in (folder, *folder.parents) if not path.exists()]
+
+
+def remove_empty(folders: Iterable[Path]) -> None:
+    """Take away those of ``folders`` that hold nothing."""
+    for path in folders:
+        with contextlib.suppress(OSError):  # it holds something, or does not exist
+            path.rmdir()
 
 
 def require_own(folder: str | Path, marker: str) -> None:

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soloatlas.atomic import read_json, require_own, require_writable, write_json
+from soloatlas.atomic import absent_folders, read_json, remove_empty, require_own, require_writable, write_json
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -82,7 +82,7 @@ def segment_scans(
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
-    is_new = not output.exists()
+    absent = absent_folders(output)
     require_writable(output)
     require_free(run, wishes, scans, output)
     write_lists(run, wishes, output, found, scans)
@@ -97,9 +97,7 @@ def segment_scans(
         with contextlib.suppress(RunError):  # a full disk: the first error tells
             write_lists(run, wishes, output, found, scans)
             remove_empty_lists(output)
-        if is_new:
-            with contextlib.suppress(OSError):  # something was written into it
-                output.rmdir()
+        remove_empty(absent)
         raise
     write_lists(run, wishes, output, found, scans)
     return output

@@ -160,9 +160,8 @@ TABLES: dict[str, Table] = {
                 _cycle("+ L_trans + L_anatomy_cyc", "transformation", "anatomy"),
                 published=(0.814, 0.026, 0.744, 0.838),
             ),
-            replace(
-                LT_NET, name="+ L_trans + L_anatomy_cyc + L_diff_cyc (LT-Net)", headline=False
-            ),  # "ablations" has it
+            # No headline: the same runs are one in "ablations".
+            replace(LT_NET, name="+ L_trans + L_anatomy_cyc + L_diff_cyc (LT-Net)", headline=False),
         ),
     ),
     "lt-net:table-3": Table(
