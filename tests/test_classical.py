@@ -99,10 +99,11 @@ def test_labels_arrive_on_the_scans_own_grid(pair, carry, settings):
     assert (taken == found.labels.reshape(-1)).mean() > 0.97
 
 
-def test_greedy_gives_the_same_labels_again(pair):
+def test_greedy_gives_the_same_labels_again_and_prints_no_results(pair, capfd):
     pytest.importorskip("picsl_greedy", reason="greedy is not installed")
     first, again = (greedy_transfer(*read(pair), Greedy(iterations=(10, 5, 0)), True) for _ in range(2))
     assert np.array_equal(first.labels, again.labels) and np.array_equal(first.field, again.field)
+    assert capfd.readouterr().out == ""
 
 
 def test_a_header_that_itk_reads_otherwise_is_read_as_everywhere_else(pair):

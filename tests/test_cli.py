@@ -327,6 +327,10 @@ def test_structures_that_the_working_grid_does_not_hold_are_named(study, tmp_pat
     nibabel.save(nibabel.Nifti1Image((drawn == 9).astype(np.uint8), labels.affine), tmp_path / "one.nii.gz")
     one = ["--atlas-labels", tmp_path / "one.nii.gz", "--output", tmp_path / "none"]
     refused("train", *given, *one, says="no structure is left on the working grid")
+    assert not (tmp_path / "none").exists()  # or it would bar the corrected request
+    (tmp_path / "none").mkdir()
+    refused("train", *given, *one, says="no structure is left on the working grid")
+    assert list((tmp_path / "none").iterdir()) == []
 
 
 def test_a_bad_scan_in_the_pool_is_named_before_anything_is_trained(study, tmp_path):
@@ -345,7 +349,10 @@ def test_a_bad_scan_in_the_pool_is_named_before_anything_is_trained(study, tmp_p
 def test_what_was_segmented_before_an_unreadable_scan_is_in_the_lists(tiny, study, tmp_path):
     shutil.copytree(study / "test/images", tmp_path / "scans")
     (tmp_path / "scans/test_015.nii.gz").write_bytes(b"not a scan")
-    refused("segment", tiny, tmp_path / "scans", "--output", tmp_path / "maps", says="test_015.nii.gz")
+    bad = tmp_path / "scans/test_015.nii.gz"
+    refused("segment", tiny, tmp_path / "scans", "--output", tmp_path / "maps", says=f"{bad}: cannot be read")
+    told = run("segment", tiny, tmp_path / "scans", "--output", tmp_path / "maps", code=2).stderr
+    assert "1 of 3 scans were segmented before it" in told
     listed = json.loads((tmp_path / "maps/segment.json").read_text())["cases"]
     assert [case["output"] for case in listed] == ["test_01.nii.gz"]
     assert sorted(path.name for path in (tmp_path / "maps").glob("*.nii.gz")) == ["test_01.nii.gz"]

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from soloatlas import machine
-from soloatlas.devices import free_memory, room_for
+from soloatlas.devices import find_device, free_memory, room_for
+from soloatlas.errors import InputError
 from soloatlas.machine import cores, free_main_memory, own_cores
 
 
@@ -26,6 +27,11 @@ def test_a_container_has_less_than_its_machine(tmp_path: Path, monkeypatch):
     assert free_main_memory() == free_memory(torch.device("cpu")) == 123.0
     assert room_for(0.5, 1e9, torch.device("cpu")) == 61.5 and room_for(0.5, 10, torch.device("cpu")) == 10
     assert cores() == len(own_cores()) >= 1
+
+
+def test_a_device_of_another_name_is_refused():
+    with pytest.raises(InputError, match="--device gpu: not one of auto, cpu, cuda"):
+        find_device("gpu")
 
 
 PEAKS = """

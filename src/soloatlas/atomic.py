@@ -30,6 +30,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         RunError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
+    absent = absent_folders(path.parent)
     _make_folder(path.parent)
     temporary = path.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
     try:
@@ -41,6 +42,7 @@ def replacing(path: str | Path) -> Iterator[Path]:
         raise RunError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
     finally:
         temporary.unlink(missing_ok=True)
+        remove_empty(absent)
 
 
 @contextlib.contextmanager
@@ -89,7 +91,7 @@ def require_writable(folder: str | Path) -> None:
         _make_folder(folder)
         tempfile.TemporaryFile(dir=folder).close()
     except OSError as error:
-        raise RunError(f"cannot write in {folder}: {error.strerror}") from error
+        raise RunError(f"cannot write in {folder}: {error.strerror}; name a place that you may write to") from error
     finally:
         remove_empty(absent)
 
@@ -124,7 +126,7 @@ def _make_folder(folder: Path) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise RunError(f"cannot create {folder}: {error.strerror}") from error
+        raise RunError(f"cannot create {folder}: {error.strerror}; name a place that you may write to") from error
 
 
 def _umask() -> int:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -240,7 +241,8 @@ def greedy_transfer(atlas: Volume, labels: Volume, scan: Volume, settings: Greed
         ]
         try:
             for command in commands:
-                Greedy3D().execute(f"-d 3 -V 0 -threads 1 -seed {settings.seed} {command}")
+                request = f"-d 3 -V 0 -threads 1 -seed {settings.seed} {command}"
+                Greedy3D().execute(request, out=sys.stderr, err=sys.stderr)  # not among the user's results
         except Exception as error:  # greedy raises its own exception type, which it does not export
             raise RunError(f"{scan.path or 'scan'}: greedy failed: {error}") from error
         carried = SimpleITK.GetArrayFromImage(SimpleITK.ReadImage(str(warped))).transpose(2, 1, 0)

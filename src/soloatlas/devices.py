@@ -34,6 +34,8 @@ def find_device(name: str) -> torch.device:
     """
     import torch
 
+    if name not in ("auto", "cpu", "cuda", "mps"):
+        raise InputError(f"--device {name}: not one of auto, cpu, cuda")
     if name == "mps":
         raise InputError(
             "--device mps: PyTorch has no 3-D grid sampling on Apple GPUs; use --device cpu on this machine"

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.atomic import held
+from soloatlas.atomic import absent_folders, held, remove_empty
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study, as_study
 from soloatlas.errors import InputError
@@ -67,10 +67,16 @@ def train(
             run.assist(cache)
             return Path(output)
         findings = refuse_bad_study(study)  # before anything is written
+        absent = absent_folders(Path(output))
         with held(output):
             run.start(findings)
-            run.prepare(cache, progress)
-            run.learn(progress)
+            try:
+                run.prepare(cache, progress)
+                run.learn(progress)
+            except InputError:  # what no look at the study alone could tell
+                run.withdraw()
+                remove_empty(absent)
+                raise
     run.finish()
     write_report(output)
     return Path(output)

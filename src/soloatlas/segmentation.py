@@ -93,11 +93,13 @@ def segment_scans(
             transfer_group(run, scans, output, wishes, progress, found.append)
         else:
             _with_networks(run, scans, output, wishes, device, progress, found.append)
-    except BaseException:  # what was written before an unreadable scan is in the lists, too
+    except BaseException as error:  # what was written before an unreadable scan is in the lists, too
         with contextlib.suppress(RunError):  # a full disk: the first error tells
             write_lists(run, wishes, output, found, scans)
             remove_empty_lists(output)
         remove_empty(absent)
+        if isinstance(error, InputError) and len(scans) > 1:
+            raise InputError(f"{error}; {len(found)} of {len(scans)} scans were segmented before it") from error
         raise
     write_lists(run, wishes, output, found, scans)
     return output

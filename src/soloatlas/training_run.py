@@ -59,6 +59,7 @@ class TrainingRun:
     record: dict[str, Any]
     prepared: PreparedStudy | None = None
     networks: dict[str, nn.Module] = field(default_factory=dict)
+    begun: bool = False  # in an earlier sitting
     trial: Trial | None = None  # a few steps of each stage are all that is wanted
 
     @classmethod
@@ -96,7 +97,7 @@ class TrainingRun:
             record = old
         if not (resume and (folder / "checkpoints").is_dir()):  # another run's registration may be there to begin with
             require_own(folder, "run.json")
-        return cls(study, folder, method, settings, record)
+        return cls(study, folder, method, settings, record, begun=(folder / "run.json").exists())
 
     def start(self, findings: Sequence[Finding]) -> None:
         """Make the folder and its record, and log what `check` found."""
@@ -107,6 +108,13 @@ class TrainingRun:
         log.info("%s: %s, preset %s, seed %d", self.study.name, record["method"], record["preset"], record["seed"])
         for finding in findings:
             log.info("%s: %s: %s (%s)", finding.level, finding.where, finding.problem, finding.consequence)
+
+    def withdraw(self) -> None:
+        """Take back the record of a request that was refused before anything was learnt, or it would bar the next."""
+        if not self.begun and not (self.folder / "metrics.csv").exists():
+            _let_log_go()
+            for name in ("run.json", "log.txt"):
+                (self.folder / name).unlink(missing_ok=True)
 
     @property
     def finished(self) -> bool:
@@ -374,12 +382,17 @@ def _hashes(inputs: dict[str, Any]) -> list[str]:
     return [file["sha256"] for file in files]
 
 
-def _log_to(path: Path) -> None:
-    """Also write the log to ``path``; the file of an earlier run in this process is let go."""
+def _let_log_go() -> None:
+    """Write the log to no file any more."""
     for handler in list(log.handlers):
         if isinstance(handler, logging.FileHandler):
             log.removeHandler(handler)
             handler.close()
+
+
+def _log_to(path: Path) -> None:
+    """Also write the log to ``path``, and to no file of an earlier run in this process."""
+    _let_log_go()
     handler = logging.FileHandler(path, encoding="utf-8")
     handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     log.addHandler(handler)

@@ -161,6 +161,14 @@ def test_labels_of_the_pool_are_checked(study: Study, tmp_path: Path) -> None:
     assert "values 9" in findings[0].problem and "not on its image's grid" in findings[1].problem
 
 
+def test_a_pool_of_nothing_but_labels_is_refused(study: Study, tmp_path: Path) -> None:
+    drawn = tuple(put(tmp_path / f"l{n}.nii.gz", np.roll(labels(), n, 0)) for n in range(3))
+    worst = check_study(dataclasses.replace(study, unlabelled=drawn))[0]
+    assert worst.level == "error" and worst.problem == "every unlabelled scan looks like a label map"
+    mixed = check_study(dataclasses.replace(study, unlabelled=(*drawn, study.unlabelled[0])))
+    assert all(f.level != "error" for f in mixed)
+
+
 def test_a_scan_given_as_labels_and_labels_given_as_a_scan(study: Study) -> None:
     swapped = dataclasses.replace(study, atlas=study.atlas_labels, atlas_labels=study.atlas)
     put(study.atlas, np.rint(image(0)))
@@ -168,6 +176,7 @@ def test_a_scan_given_as_labels_and_labels_given_as_a_scan(study: Study) -> None
     assert "a scan, not a label map" in findings[0].problem
     assert findings[0].level == "error"
     assert any("looks like a label map" in f.problem and f.level == "warning" for f in findings)
+    assert not [f for f in findings if f.problem.startswith("every unlabelled scan")]
     # Many structures, each in one piece, are a label map.
     x, y, z = np.indices(SHAPE)
     put(study.atlas_labels, (1 + x // 4 + 3 * (y // 5) + 9 * (z // 4)).astype(np.uint8))

@@ -77,7 +77,10 @@ def test_test_images_need_no_labels_but_all_or_none(tmp_path: Path) -> None:
         scan(tmp_path / "test" / "images" / f"t{k}.nii.gz", k)
     assert read_study(tmp_path).test_labels == ()
     scan(tmp_path / "test" / "labels" / "t7.nii.gz")
-    with pytest.raises(InputError, match=r"no labels for 1 test scans \(t8\)"):
+    with pytest.raises(InputError, match=r"no labels for 1 test scans \(t8\); add them, or take"):
+        read_study(tmp_path)
+    scan(tmp_path / "test" / "labels" / "lab_8.nii.gz")
+    with pytest.raises(InputError, match=r"\(t8\) \(there are some called lab_8\)"):
         read_study(tmp_path)
 
 

@@ -98,11 +98,11 @@ def test_different_grids_are_refused_by_name():
     truth = _volume(np.ones((4, 4, 4)), name="truth.nii.gz")
     shifted = np.eye(4)
     shifted[0, 3] = 0.5
-    for wrong in (
-        _volume(np.ones((4, 4, 5)), name="p.nii.gz"),
-        _volume(np.ones((4, 4, 4)), shifted, "p.nii.gz"),
+    for wrong, why in (
+        (_volume(np.ones((4, 4, 5)), name="p.nii.gz"), "4 x 4 x 5 voxels, the truth 4 x 4 x 4"),
+        (_volume(np.ones((4, 4, 4)), shifted, "p.nii.gz"), "up to 0.5 mm from the truth's"),
     ):
-        with pytest.raises(InputError, match=r"p\.nii\.gz.*truth\.nii\.gz.*different grids"):
+        with pytest.raises(InputError, match=rf"p\.nii\.gz: not on the grid of truth\.nii\.gz: .*{why}"):
             evaluate_case(wrong, truth, [1])
 
 

@@ -16,8 +16,8 @@ from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
 from soloatlas.reproduction.published import beside
 from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
-from soloatlas.reproduction.row_run import Conditions, share_registration, tasks_of, with_needed_labels
-from soloatlas.reproduction.side_by_side import power_of_each
+from soloatlas.reproduction.row_run import Conditions, Task, share_registration, tasks_of, with_needed_labels
+from soloatlas.reproduction.side_by_side import power_of_each, waves
 from soloatlas.reproduction.table_run import _notes
 from soloatlas.runs import read_record
 from soloatlas.settings import essential, override
@@ -138,6 +138,8 @@ def test_a_registration_of_other_scans_or_another_generation_is_not_shared(cohor
         return (folder / "checkpoints/register.safetensors").exists()
 
     assert shared()
+    other = Task("os-medseg", "student", 0, Conditions(study, "dev", changes=(*TINY, "hint.weight=3")))
+    assert waves([other]) == [[], [[0]]], "it need not wait for another to learn the registration"
     assert not shared(replace(study, atlas=study.atlas_labels))
     assert not shared(replace(study, unlabelled=study.unlabelled[:-1]))
     assert not shared(sampling={"atlas": True})

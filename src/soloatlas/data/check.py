@@ -5,7 +5,6 @@ Training refuses on "error"; a "warning" may spoil the result; a "note" says wha
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +30,7 @@ from soloatlas.errors import InputError
 Level = Literal["error", "warning", "note"]
 
 _REFUSED = "training refuses until it is repaired or removed"
+_DRAWN = "looks like a label map: whole numbers, the same over large parts"
 _MANY, _SPECKLED = 20, 0.3  # more values than this, fewer equal neighbours: no label map (`labels.evenness`)
 _ISLAND = 0.1  # a piece smaller than this share of the label's largest piece is an island
 
@@ -79,11 +79,21 @@ def check_study(study: Study | str | Path, progress: Callable[[int, int], None] 
         facts += [fact] if fact else []
         if progress:
             progress(done, len(roles))
-    if not study.unlabelled:
-        findings.append(Finding("error", study.name, "no unlabelled scan", "training refuses: add some"))
+    findings += _check_pool(study, findings)
     findings += _check_labels(study, {fact.path: fact.grid for fact in facts})
     findings += _compare(facts)
     return sorted(findings, key=lambda finding: ("error", "warning", "note").index(finding.level))
+
+
+def _check_pool(study: Study, findings: Sequence[Finding]) -> list[Finding]:
+    """The finding for a pool that holds nothing, or, by what was found on each scan, nothing but label maps."""
+    if not study.unlabelled:
+        return [Finding("error", study.name, "no unlabelled scan", "training refuses: add some")]
+    drawn = {finding.where for finding in findings if finding.problem == _DRAWN}
+    if drawn.issuperset(map(str, study.unlabelled)) and str(study.atlas) not in drawn:
+        where, problem = str(study.unlabelled[0].parent), "every unlabelled scan looks like a label map"
+        return [Finding("error", where, problem, "training refuses: are these the labels, not the scans?")]
+    return []
 
 
 def _check_scan(role: Role, path: Path) -> tuple[list[Finding], ScanFacts | None]:
@@ -96,8 +106,7 @@ def _check_scan(role: Role, path: Path) -> tuple[list[Finding], ScanFacts | None
         return [Finding("error", str(path), fault, _REFUSED)], None
     findings = _check_header(scan)
     if looks_drawn(scan.array):
-        problem = "looks like a label map: whole numbers, the same over large parts"
-        findings.append(Finding("warning", str(path), problem, "taken as a scan; remove it if it is none"))
+        findings.append(Finding("warning", str(path), _DRAWN, "taken as a scan; remove it if it is none"))
     return findings, scan_facts(role, path, scan)
 
 
@@ -166,14 +175,8 @@ def _labels_on(path: Path, image: Grid | None) -> tuple[Volume | None, list[Find
         return None, [_refusal(path, error)]
     if image is None or labels.grid.matches(image):
         return labels, []
-    if labels.grid.shape != image.shape:
-        sizes = [" x ".join(map(str, grid.shape)) for grid in (labels.grid, image)]
-        apart = f"{sizes[0]} voxels, the image {sizes[1]}"
-    else:
-        corners = np.array(list(itertools.product(*((0, n - 1) for n in image.shape), (1,))))
-        shifts = np.linalg.norm(corners @ (labels.grid.affine - image.affine).T, axis=1)
-        apart = f"its voxels lie up to {shifts.max():.3g} mm from the image's"
-    return labels, [Finding("error", str(path), f"not on its image's grid: {apart}", _REFUSED)]
+    problem = f"not on its image's grid: {labels.grid.difference(image)}"
+    return labels, [Finding("error", str(path), problem, _REFUSED)]
 
 
 def _check_atlas_labels(path: Path, labels: Volume, table: LabelTable, names: Names | None) -> Iterator[Finding]:

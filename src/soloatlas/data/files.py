@@ -174,6 +174,8 @@ def _read(path: Path) -> tuple[np.ndarray, Grid, Any]:
         array, affine, header = reader(path)
     except InputError:
         raise
+    except PermissionError as error:
+        raise InputError(f"{path}: you may not read it ({error.strerror}); ask for the permission") from error
     except Exception as error:  # a broken file can fail a parser in any way, and each means the same here
         why = f"cannot be read ({_reason(error)}); the file is damaged or not what its ending says"
         raise InputError(f"{path}: {why}") from error

@@ -226,6 +226,9 @@ def _test_pairs(images: Path, labels: Path, plain: bool) -> tuple[tuple[Path, ..
     missing = [case for case in cases if case not in truth]
     if missing:
         first = ", ".join(missing[:5])
-        raise InputError(f"{labels}: no labels for {len(missing)} test scans ({first}); add them or leave out")
+        spare = ", ".join([case for case in truth if case not in cases][:5])
+        called = f" (there are some called {spare})" if spare else ""
+        remedy = f"add them, or take the scans out of {images}"
+        raise InputError(f"{labels}: no labels for {len(missing)} test scans ({first}){called}; {remedy}")
     extra = [f"{truth[case]} has no test image: not used" for case in truth if case not in cases]
     return tuple(cases.values()), tuple(truth[case] for case in cases), tuple(extra)

@@ -46,12 +46,21 @@ class Grid:
 
     def matches(self, other: Grid, tolerance_mm: float = 1e-2) -> bool:
         """Whether both grids have the same shape and no corner lies further apart than ``tolerance_mm``."""
-        if self.shape != other.shape:
-            return False
+        return self.shape == other.shape and bool(np.abs(self._apart(other)).max() <= tolerance_mm)
+
+    def difference(self, image: Grid) -> str:
+        """In words, how this grid differs from that of an image: in its size, or in where its voxels lie."""
+        if self.shape != image.shape:
+            sizes = [" x ".join(map(str, grid.shape)) for grid in (self, image)]
+            return f"{sizes[0]} voxels, the image {sizes[1]}"
+        furthest = np.linalg.norm(self._apart(image), axis=1).max()
+        return f"its voxels lie up to {furthest:.3g} mm from the image's"
+
+    def _apart(self, other: Grid) -> np.ndarray:
+        """How far each corner lies from the corner of another grid of the same shape, (8, 3) mm."""
         corners = np.array([[i, j, k, 1] for i in (0, 1) for j in (0, 1) for k in (0, 1)], dtype=float)
         corners[:, :3] *= np.asarray(self.shape) - 1
-        apart = (corners @ (self.affine - other.affine).T)[:, :3]
-        return bool(np.abs(apart).max() <= tolerance_mm)
+        return np.asarray((corners @ (self.affine - other.affine).T)[:, :3])
 
 
 @dataclass(frozen=True, eq=False)

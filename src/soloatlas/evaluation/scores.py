@@ -82,8 +82,8 @@ def _union(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
 def _check_grids(prediction: Volume, truth: Volume) -> None:
     if not prediction.grid.matches(truth.grid):
         raise InputError(
-            f"prediction {prediction.path} {prediction.grid.shape} and truth {truth.path} {truth.grid.shape} "
-            "have different grids (shape, spacing, orientation or origin); predict on the grid of the truth"
+            f"{prediction.path}: not on the grid of {truth.path}: "
+            f"{prediction.grid.difference(truth.grid).replace('the image', 'the truth')}; predict on the truth's grid"
         )
 
 

@@ -29,6 +29,9 @@ if TYPE_CHECKING:
     from soloatlas.training import Progress
 
 
+_REGISTRATION = Path("checkpoints") / "register.safetensors"  # in a run folder: what the first stage learnt
+
+
 @dataclass(frozen=True)
 class Conditions:
     """What all rows of a table have in common.
@@ -240,32 +243,38 @@ def registration_settings(settings: dict[str, Any]) -> dict[str, Any]:
 def share_registration(folder: Path, settings: dict[str, Any], study: Study, seed: int) -> None:
     """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
 
-    The same: settings, seed, and the contents of atlas, labels and unlabelled scans.
+    Rows that differ after the registration then compare students on the very same synthetic pairs.
+    """
+    other = registered_alike(folder, settings, study, seed)
+    if other is None:
+        return
+    (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(other / _REGISTRATION, folder / _REGISTRATION)
+    lines = (other / "metrics.csv").read_text().splitlines(keepends=True)
+    rows = [line for line in lines if line.startswith(("stage,", "register,"))]
+    (folder / "metrics.csv").write_text("".join(rows))
 
-    Rows that differ after the registration then compare students on the very same synthetic pairs. Not where time
-    is limited: what the registration did not take would be the student's.
+
+def registered_alike(folder: Path, settings: dict[str, Any], study: Study, seed: int) -> Path | None:
+    """A finished run beside ``folder`` whose learnt registration is the one of these settings, or None.
+
+    The same: settings, seed, and the contents of atlas, labels and unlabelled scans. None where time is limited: what
+    the registration did not take would be the student's.
     """
     if settings["loop"]["minutes"]:
-        return
-    wanted = [file_sha256(path) for path in (study.atlas, study.atlas_labels, *study.unlabelled)]
+        return None
     for other in sorted(folder.parent.glob(f"*-seed{seed}")):
-        trained = other / "checkpoints" / "register.safetensors"
-        if other == folder or not trained.exists() or not (other / "run.json").exists():
+        if other == folder or not (other / _REGISTRATION).exists() or not (other / "run.json").exists():
             continue  # without a record: another process is just beginning there
         found = read_record(other)
         same = registration_settings(essential(found["settings"])) == registration_settings(settings)
-        same = same and same_generation(found)
-        same = same and _inputs(found) == wanted
-        if found["state"] == "finished" and same:
-            (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(trained, folder / "checkpoints" / "register.safetensors")
-            lines = (other / "metrics.csv").read_text().splitlines(keepends=True)
-            rows = [line for line in lines if line.startswith(("stage,", "register,"))]
-            (folder / "metrics.csv").write_text("".join(rows))
-            return
+        if found["state"] == "finished" and same and same_generation(found) and _on_inputs(found, study):
+            return other
+    return None
 
 
-def _inputs(record: dict[str, Any]) -> list[str]:
-    """Hashes of a run's atlas, its labels, and the pool."""
+def _on_inputs(record: dict[str, Any], study: Study) -> bool:
+    """Whether a run had the very atlas, labels and pool of ``study``, by the contents of the files."""
     given = record["inputs"]
-    return [file["sha256"] for file in (given["atlas"], given["atlas_labels"], *given["unlabelled"])]
+    before = [file["sha256"] for file in (given["atlas"], given["atlas_labels"], *given["unlabelled"])]
+    return before == [file_sha256(path) for path in (study.atlas, study.atlas_labels, *study.unlabelled)]

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from soloatlas.errors import RunError
 from soloatlas.machine import about_machine, cores, own_cores
 from soloatlas.progress import shown_progress
-from soloatlas.reproduction.row_run import Task, registration_settings, run_and_score
+from soloatlas.reproduction.row_run import Task, registered_alike, registration_settings, run_and_score
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
@@ -64,7 +64,7 @@ def run_tasks(tasks: Sequence[Task], jobs: int, progress: Progress | None) -> li
 
 
 def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
-    """Numbers of the tasks, by run folder, in two waves: the first of each registration, then the rest."""
+    """Numbers of the tasks, by run folder, in two waves: the first of each registration yet to learn, then the rest."""
     folders: dict[str, list[int]] = {}
     for number, task in enumerate(tasks):
         folders.setdefault(str(task.folder()), []).append(number)
@@ -73,8 +73,10 @@ def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
     rest: list[list[int]] = []
     for numbers in folders.values():
         task = tasks[numbers[0]]
-        shared = [registration_settings(task.settings()), task.seed, task.conditions.study.unlabelled]
-        (rest if shared in known else first).append(numbers)
+        settings, study = task.settings(), task.conditions.study
+        shared = [registration_settings(settings), task.seed, study.unlabelled]
+        learnt = shared in known or registered_alike(task.folder(), settings, study, task.seed)
+        (rest if learnt else first).append(numbers)
         known.append(shared)
     return [first, rest]
 

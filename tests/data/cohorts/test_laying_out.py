@@ -57,7 +57,7 @@ def test_split_json_tells_origin_settings_and_departures(candi: Path, tmp_path: 
 
 def test_the_cohort_is_a_study_once_its_atlas_is_recorded(candi: Path, tmp_path: Path) -> None:
     folder = lay_out(CANDI, candi, tmp_path / "cohorts")
-    with pytest.raises(InputError, match="no atlas is recorded for candi"):
+    with pytest.raises(InputError, match=r"candi.split\.json: names no atlas"):
         read_study(folder)
     record_atlas(folder, "HC_002", "by hand")
     study = read_study(folder)

@@ -19,6 +19,9 @@ from soloatlas.errors import InputError
 
 Split = Literal["dev", "test"]
 
+_PARTS = ("pool", "dev", "test")
+_EXPECTED = "expected lists of ids under pool, dev and test"
+
 ATLASES = Path(__file__).parents[2] / "reproduction" / "atlases.json"
 
 
@@ -70,7 +73,8 @@ def shared_cohort(
     parts = _parts(content, folder / "split.json")
     chosen = atlas or content.get("atlas") or recorded_atlas(name)
     if chosen is None:
-        raise InputError(f"no atlas is recorded for {name}; run `soloatlas choose-atlas` on its pool, or name one")
+        how = "choose one of the pool (soloatlas choose-atlas ranks scans)"
+        raise InputError(f'{folder / "split.json"}: names no atlas; {how} and add "atlas": "its id"')
     if chosen not in parts["pool"]:
         raise InputError(f"{folder}: atlas '{chosen}' is not in the pool of split.json; choose one that is")
     if not parts[split]:
@@ -111,14 +115,14 @@ def _content(path: Path) -> dict[str, Any]:
     try:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:
-        raise InputError(f"{path}: expected lists of ids under pool, dev and test ({error!r})") from error
+        raise InputError(f"{path}: not a JSON object; {_EXPECTED}") from error
 
 
 def _parts(content: dict[str, Any], path: Path) -> dict[str, list[str]]:
-    try:
-        return {part: [str(case) for case in content[part]] for part in ("pool", "dev", "test")}
-    except (ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path}: expected lists of ids under pool, dev and test ({error!r})") from error
+    for part in _PARTS:
+        if not isinstance(content.get(part), list):
+            raise InputError(f"{path}: no list of ids under '{part}'; {_EXPECTED}")
+    return {part: [str(case) for case in content[part]] for part in _PARTS}
 
 
 def _scan(folder: Path, kind: str, case: str) -> Path:
