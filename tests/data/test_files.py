@@ -309,6 +309,19 @@ def test_a_full_disk_leaves_the_old_file_and_no_other(tmp_path: Path, ending: st
         write_volume(path, large, Grid(large.shape, np.eye(4)))
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
     assert file_sha256(path) == before
+    with full_disk(20_000), pytest.raises(RunError, match="nothing was changed"):
+        write_volume(tmp_path / "new" / path.name, large, Grid(large.shape, np.eye(4)))
+    assert [p.name for p in tmp_path.iterdir()] == [path.name], "a folder made for the file goes with it"
+
+
+def test_a_file_that_may_not_be_read_is_not_called_damaged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def forbidden(path: Path) -> None:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    write_volume(tmp_path / "a.nii", image(), Grid(SHAPE, np.eye(4)))
+    monkeypatch.setattr("soloatlas.data.files._read_nibabel", forbidden)
+    with pytest.raises(InputError, match=r"a\.nii: you may not read it \(Permission denied\)"):
+        read_volume(tmp_path / "a.nii")
 
 
 def test_a_field_is_written_as_itk_writes_it_and_whole_or_not_at_all(tmp_path: Path) -> None:

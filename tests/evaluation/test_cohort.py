@@ -177,5 +177,5 @@ def test_united_sides_are_one_structure(tmp_path: Path):
     assert one["labels"]["1"]["name"] == "putamen" and one["labels"]["3"]["name"] == "Brain-Stem"
     only = evaluate(found, truth, None, label_names=names, unite_sides=True, labels=[2])
     assert only["mean_dice"] == pytest.approx(0.8), "a right side's value means the structure"
-    with pytest.raises(InputError, match="no label has a left and a right name"):
+    with pytest.raises(InputError, match="--unite-sides: no structure of --label-names has a left and a right form"):
         evaluate(found, truth, None, unite_sides=True)

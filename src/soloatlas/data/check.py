@@ -175,7 +175,7 @@ def _labels_on(path: Path, image: Grid | None) -> tuple[Volume | None, list[Find
         return None, [_refusal(path, error)]
     if image is None or labels.grid.matches(image):
         return labels, []
-    problem = f"not on its image's grid: {labels.grid.difference(image)}"
+    problem = f"not on its image's grid: {labels.grid.difference(image, 'the image')}"
     return labels, [Finding("error", str(path), problem, _REFUSED)]
 
 

@@ -48,13 +48,13 @@ class Grid:
         """Whether both grids have the same shape and no corner lies further apart than ``tolerance_mm``."""
         return self.shape == other.shape and bool(np.abs(self._apart(other)).max() <= tolerance_mm)
 
-    def difference(self, image: Grid) -> str:
-        """In words, how this grid differs from that of an image: in its size, or in where its voxels lie."""
-        if self.shape != image.shape:
-            sizes = [" x ".join(map(str, grid.shape)) for grid in (self, image)]
-            return f"{sizes[0]} voxels, the image {sizes[1]}"
-        furthest = np.linalg.norm(self._apart(image), axis=1).max()
-        return f"its voxels lie up to {furthest:.3g} mm from the image's"
+    def difference(self, other: Grid, name: str) -> str:
+        """In words, how this grid differs from that of what ``name`` calls: in its size, or in where its voxels lie."""
+        if self.shape != other.shape:
+            sizes = [" x ".join(map(str, grid.shape)) for grid in (self, other)]
+            return f"{sizes[0]} voxels, {name} {sizes[1]}"
+        furthest = np.linalg.norm(self._apart(other), axis=1).max()
+        return f"its voxels lie up to {furthest:.3g} mm from {name}'s"
 
     def _apart(self, other: Grid) -> np.ndarray:
         """How far each corner lies from the corner of another grid of the same shape, (8, 3) mm."""

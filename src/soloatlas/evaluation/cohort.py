@@ -76,7 +76,7 @@ def evaluate(
     names = read_label_names(Path(label_names)) if label_names else {}
     united = united_sides(names) if unite_sides else {}
     if unite_sides and not united:
-        raise InputError("--unite-sides: needs --label-names with a left and a right form of a structure; leave it out")
+        raise InputError("--unite-sides: no structure of --label-names has a left and a right form; leave it out")
     labels = None if labels is None else {united.get(value, value) for value in labels}
     given = Path(truth) if isinstance(truth, str) else truth
     pairs, unused = match_files(Path(predictions), given)

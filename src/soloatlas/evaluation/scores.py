@@ -81,9 +81,9 @@ def _union(boxes: Sequence[tuple[slice, ...]]) -> tuple[slice, ...]:
 
 def _check_grids(prediction: Volume, truth: Volume) -> None:
     if not prediction.grid.matches(truth.grid):
+        apart = prediction.grid.difference(truth.grid, "the truth")
         raise InputError(
-            f"{prediction.path}: not on the grid of {truth.path}: "
-            f"{prediction.grid.difference(truth.grid).replace('the image', 'the truth')}; predict on the truth's grid"
+            f"{prediction.path}: not on the grid of {truth.path}: {apart}; predict on the grid of the truth"
         )
 
 
