@@ -157,7 +157,11 @@ def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
 @click.argument("predictions", type=ANY)
 @click.argument("truth", type=ANY)
 @click.option("--output", type=FOLDER, required=True, help="For metrics.csv and metrics.json.")
-@click.option("--label-names", type=FILE, help="Names for the tables; without it, label 1, label 2.")
+@click.option(
+    "--label-names",
+    type=FILE,
+    help="Names for the tables; default: those beside the segmentations, if soloatlas made them.",
+)
 @click.option("--labels", callback=integers, metavar="1,3,4", help="Score these only (default: all).")
 @click.option(
     "--not-contoured-if-absent",
@@ -166,7 +170,9 @@ def synthesise(run: Path, output: Path, device: str, progress: Any) -> None:
     help="Labels not drawn in every case: not scored where the truth lacks them.",
 )
 @click.option("--tolerance", type=float, default=1.0, show_default=True, help="mm, of the normalised surface distance.")
-@click.option("--unite-sides", is_flag=True, help="Score left and right as one structure; needs --label-names.")
+@click.option(
+    "--unite-sides", is_flag=True, help="Score left and right as one structure; needs names that tell the sides."
+)
 @watched
 def evaluate(
     predictions: Path,

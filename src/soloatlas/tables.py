@@ -43,5 +43,6 @@ def score_table(result: dict[str, Any]) -> str:
         result: content of metrics.json.
     """
     rows = [[label.get("name", value), *mean_scores(label)] for value, label in result["labels"].items()]
-    rows.append([f"mean over {len(result['cases'])} cases", *mean_scores(result)])
+    count = len(result["cases"])
+    rows.append([f"mean over {count} case{'s' if count > 1 else ''}", *mean_scores(result)])
     return text_table(["structure", *METRICS], rows)

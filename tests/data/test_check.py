@@ -211,6 +211,12 @@ def test_unnamed_and_undrawn_values(study: Study, tmp_path: Path) -> None:
     assert (note.level, note.problem) == ("note", "'not there' (9) is named but not drawn")
 
 
+def test_one_name_for_two_values(study: Study, tmp_path: Path) -> None:
+    (tmp_path / "labels.json").write_text('{"1": "part", "4": "part"}')
+    finding = only(study)
+    assert (finding.level, finding.problem) == ("warning", "values 1 and 4 are both called 'part'")
+
+
 def test_no_names_at_all(study: Study) -> None:
     finding = only(dataclasses.replace(study, label_names=None))
     assert (finding.level, finding.problem) == ("note", "no label names given")
@@ -314,7 +320,7 @@ def test_another_handedness_is_a_note(study: Study) -> None:
     ("original", "copy", "level", "consequence"),
     [
         ("unlabelled", "unlabelled", "warning", "counts twice"),
-        ("atlas", "unlabelled", "warning", "counts twice"),
+        ("atlas", "unlabelled", "warning", "registered to itself"),
         ("unlabelled", "test_images", "warning", "unseen"),
         ("atlas", "test_images", "error", "refuses"),
     ],

@@ -163,6 +163,22 @@ def test_wrong_requests(folders: tuple[Path, Path], wrong: dict, says: str):
         evaluate(*folders, None, **wrong)
 
 
+def test_segmentations_bring_their_names(folders: tuple[Path, Path], tmp_path: Path):
+    (folders[0] / "volumes.csv").write_text('case,label,name,ml\na,1,liver,3.5\na,2,"spleen, left",2\n')
+    assert evaluate(*folders, None)["labels"]["1"]["name"] == "label 1", "a table that segment did not write"
+    (folders[0] / "segment.json").write_text("{}")
+    found = {value: label["name"] for value, label in evaluate(*folders, None)["labels"].items()}
+    assert found == {"1": "liver", "2": "spleen, left", "9": "label 9"}
+    (tmp_path / "names.json").write_text('{"1": "hepar"}')
+    given = evaluate(*folders, None, label_names=tmp_path / "names.json")
+    assert given["labels"]["1"]["name"] == "hepar" and given["labels"]["2"]["name"] == "label 2"
+
+
+def test_a_label_to_score_that_is_nowhere_is_told(folders: tuple[Path, Path], caplog: pytest.LogCaptureFixture):
+    evaluate(*folders, None, labels=[1, 77])
+    assert "labels 77: in no truth and no prediction" in caplog.text
+
+
 def test_united_sides_are_one_structure(tmp_path: Path):
     """Left: 4 slices, all found. Right: 2 slices, none found: 2 * 4 / (6 + 4), not the mean of 1 and 0."""
     truth = _write(tmp_path / "truth/a.nii.gz", {1: slice(0, 4), 2: slice(5, 7), 3: slice(8, 9)})
@@ -177,5 +193,5 @@ def test_united_sides_are_one_structure(tmp_path: Path):
     assert one["labels"]["1"]["name"] == "putamen" and one["labels"]["3"]["name"] == "Brain-Stem"
     only = evaluate(found, truth, None, label_names=names, unite_sides=True, labels=[2])
     assert only["mean_dice"] == pytest.approx(0.8), "a right side's value means the structure"
-    with pytest.raises(InputError, match="--unite-sides: no structure of --label-names has a left and a right form"):
+    with pytest.raises(InputError, match="--unite-sides: no structure has a left and a right name"):
         evaluate(found, truth, None, unite_sides=True)

@@ -191,10 +191,20 @@ def _check_atlas_labels(path: Path, labels: Volume, table: LabelTable, names: Na
     if names is not None:
         for value in sorted(set(table.values[1:]) - set(names)):
             yield Finding("warning", where, f"value {value} has no name", f"it is called 'label {value}'")
+        yield from _check_twin_names(where, table)
         for value in sorted(set(names) - set(table.values)):
             problem = f"'{names[value][0]}' ({value}) is named but not drawn"
             yield Finding("note", where, problem, "it cannot be learnt and is left out")
     yield from _islands_and_borders(where, labels, table)
+
+
+def _check_twin_names(where: str, table: LabelTable) -> Iterator[Finding]:
+    """Findings on structures that share a name, which no table of results could tell apart."""
+    first: dict[str, int] = {}
+    for value, name in zip(table.values[1:], table.names[1:], strict=True):
+        if first.setdefault(name, value) != value:
+            problem = f"values {first[name]} and {value} are both called '{name}'"
+            yield Finding("warning", where, problem, "they stay two structures; give each a name of its own")
 
 
 def _islands_and_borders(where: str, labels: Volume, table: LabelTable) -> Iterator[Finding]:
@@ -246,6 +256,8 @@ def _compare(facts: Sequence[ScanFacts]) -> Iterator[Finding]:
         consequence = "kept: the scan counts twice; remove one"
         if fact.role == "test" and twin.role == "atlas":
             level, consequence = "error", "training refuses: the scan learnt from would be scored"
+        elif twin.role == "atlas" and fact.role == "unlabelled":
+            consequence = "kept: the atlas is registered to itself; remove it from the unlabelled scans"
         elif fact.role == "test" and twin.role == "unlabelled":
             consequence = "trained on and scored: its score is not that of an unseen scan"
         yield Finding(level, str(fact.path), f"duplicate: the same voxels as {twin.path}", consequence)

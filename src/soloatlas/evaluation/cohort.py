@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import logging
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -13,7 +14,7 @@ import numpy as np
 
 from soloatlas import atomic
 from soloatlas.data.files import list_scans, read_labels, scan_name
-from soloatlas.data.labels import read_label_names, relabel, united_sides, without_side
+from soloatlas.data.labels import Names, read_label_names, relabel, united_sides, without_side
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError, RunError
 from soloatlas.evaluation.scores import (
@@ -54,7 +55,8 @@ def evaluate(
         truth: a file, a folder, or a list of files. Every truth needs a prediction; predictions without a
             truth are only named.
         output: folder for the two tables, or ``None`` to write nothing.
-        label_names: table of label names, in any form `read_label_names` knows.
+        label_names: table of label names, in any form `read_label_names` knows; default: the names in the
+            ``volumes.csv`` that `segment` wrote beside its maps, if they are such.
         labels: label values to score; default: all that occur in any truth or prediction.
         not_contoured_if_absent: label values that are not scored in a case whose truth lacks them.
         tolerance_mm: tolerance of the NSD, mm.
@@ -73,10 +75,10 @@ def evaluate(
         RunError: the tables cannot be written, or a worker process was killed.
     """
     _check_request(labels, not_contoured_if_absent, tolerance_mm)
-    names = read_label_names(Path(label_names)) if label_names else {}
+    names = _names(Path(predictions), label_names)
     united = united_sides(names) if unite_sides else {}
     if unite_sides and not united:
-        raise InputError("--unite-sides: no structure of --label-names has a left and a right form; leave it out")
+        raise InputError("--unite-sides: no structure has a left and a right name; give --label-names, or leave it out")
     labels = None if labels is None else {united.get(value, value) for value in labels}
     given = Path(truth) if isinstance(truth, str) else truth
     pairs, unused = match_files(Path(predictions), given)
@@ -110,6 +112,17 @@ def evaluate(
         atomic.write_csv(Path(output) / "metrics.csv", _rows(cases, described))
         atomic.write_json(Path(output) / "metrics.json", content)
     return content
+
+
+def _names(predictions: Path, table: str | Path | None) -> Names:
+    """Names by label value: of the table given, else as `segment` called its structures beside the maps."""
+    if table:
+        return read_label_names(Path(table))
+    volumes = predictions / "volumes.csv"
+    if not (volumes.is_file() and (predictions / "segment.json").is_file()):
+        return {}
+    with volumes.open(newline="", encoding="utf-8") as file:
+        return {int(row["label"]): (row["name"], None) for row in csv.DictReader(file)}
 
 
 def _require_free(output: Path) -> None:
@@ -190,6 +203,8 @@ def _refuse_unseen(labels: Collection[int], cases: dict[str, Scores]) -> None:
     unseen = {value for value in labels if all(scores[value]["status"] == ABSENT for scores in cases.values())}
     if unseen == set(labels):
         raise InputError(f"labels {_listed(unseen)}: in no truth and no prediction; name labels that are there")
+    if unseen:
+        log.warning("labels %s: in no truth and no prediction, so not scored", _listed(unseen))
 
 
 def _by_name(path: Path) -> dict[str, Path]:
