@@ -117,8 +117,12 @@ def measure_times(part: Part, place: Place, task: dict[str, Any]) -> dict[str, A
 
 def _agreement(case: Case, may_lack: bool) -> dict[str, tuple[float, float]]:
     """How far the results are apart; nothing where a peer does not fit, and so cannot be compared at this size."""
+    import torch
+
     try:
-        return dict(case.agree())
+        # On a GPU float32 means float32 here, not TF32's ten bits; the sides are timed as PyTorch has it.
+        with torch.backends.cudnn.flags(enabled=True, allow_tf32=False):
+            return dict(case.agree())
     except Exception as error:
         if may_lack and out_of_memory(error):
             return {}

@@ -98,9 +98,9 @@ def contiguous(network: nn.Module) -> nn.Module:
     return copy.deepcopy(network).to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
 
 
-def plain(network: nn.Module) -> nn.Module:
-    """A copy of ``network`` with a `PlainBlock` in the place of each block, channels first."""
-    return _replaced(contiguous(network))
+def plain(network: nn.Module, last: bool = False) -> nn.Module:
+    """A copy of ``network`` with a `PlainBlock` in the place of each block, channels first (or ``last``)."""
+    return _replaced(copy.deepcopy(network) if last else contiguous(network))
 
 
 def _replaced(network: nn.Module) -> nn.Module:

@@ -67,16 +67,20 @@ def build(place: Place) -> Case:
     half = choose_precision("auto", device)
     triples = Triples(place.folder, SCANS)
 
-    def peer(half: torch.dtype | None, kept: bool = False) -> Callable[[], None]:
-        own = [plain(network) for network in (student, teacher)]
+    def peer(half: torch.dtype | None, kept: bool = False, last: bool = False) -> Callable[[], None]:
+        own = [plain(network, last) for network in (student, teacher)]
         batches: Iterator[Any] = forever(triples, place.device)
         if kept:
             batches = itertools.cycle(list(itertools.islice(batches, SCANS)))
         return training_step(lambda: distillation_loss(own[0], own[1], next(batches), half), own)
 
-    peers = {"published form, float32": peer(None)}
+    # Pairs that are kept in memory: no loader, with however many processes, can be sooner.
+    peers = {"published form, float32": peer(None), "the same, pairs in memory": peer(None, kept=True)}
     if half != torch.float32:
-        peers |= {"published form, bf16": peer(half), "the same, pairs in memory": peer(half, kept=True)}
+        peers |= {
+            "published form, bf16": peer(half),
+            "bf16, channels last, pairs in memory": peer(half, kept=True, last=True),
+        }
     pairs, steps = pairs_of(place), itertools.count()
 
     def ours() -> Tensor:

@@ -10,6 +10,7 @@ import numpy as np
 from harness import ALONE, Agreement, Case, Item, Part, Place
 
 STRUCTURES, TOLERANCE_MM = 38, 1.0
+CASES = 8  # as many as two processes are worth to `evaluate`
 Scores = dict[int, tuple[float, ...]]  # label value -> DSC, HD95, ASSD, NSD
 
 
@@ -114,6 +115,28 @@ def _read(path: Path) -> tuple[np.ndarray, tuple[float, ...]]:
     return np.asarray(image.dataobj), tuple(float(x) for x in image.header.get_zooms())
 
 
+def cohort(place: Place) -> Case:
+    """Copies of the case, in as many processes as there are cores, beside one process."""
+    import shutil
+
+    from soloatlas.evaluation import evaluate
+
+    predictions, truths = place.folder / "predictions", place.folder / "truths"
+    for folder in (predictions, truths):
+        folder.mkdir(exist_ok=True)
+        for number in range(CASES):
+            shutil.copy(place.folder / f"{folder.name[:-1]}.nii.gz", folder / f"case_{number}.nii.gz")
+
+    def score(workers: int | None) -> dict[str, Any]:
+        return evaluate(predictions, truths, None, tolerance_mm=TOLERANCE_MM, workers=workers)
+
+    def agree() -> Agreement:
+        return {"cases that differ": (float(score(None)["cases"] != score(1)["cases"]), 0)}
+
+    return Case(lambda: score(None), {"one process": lambda: score(1)}, agree)
+
+
+SHAPES = {"tiny": (32, 32, 32), "large": (160, 192, 224)}
 ITEM = Item(
     "evaluate",
     "DSC, HD95, ASSD and NSD of 38 structures at 1 mm, from files, one core",
@@ -122,11 +145,22 @@ ITEM = Item(
             "one case",
             build,
             {ALONE: {"cpu": {"seconds": 2, "process_gb": 0.5}}},
-            {"tiny": (32, 32, 32), "large": (160, 192, 224)},
+            SHAPES,
             write_files,
             (3, 15),
             threads=1,
             devices=("cpu",),
-        )
+        ),
+        Part(
+            f"{CASES} cases, all cores",
+            cohort,
+            {},
+            SHAPES,
+            write_files,
+            (2, 5),
+            threads=1,
+            memory=False,
+            devices=("cpu",),
+        ),
     ],
 )

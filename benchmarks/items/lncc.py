@@ -18,7 +18,7 @@ def build(place: Place) -> Case:
     from monai.losses import LocalNormalizedCrossCorrelationLoss
 
     from gradients import value_and_gradient
-    from inputs import scans
+    from inputs import filling_scans, scans
     from published import dense_correlation
     from soloatlas.losses.similarity import local_cross_correlation
 
@@ -28,7 +28,7 @@ def build(place: Place) -> Case:
     return Case(
         ours=lambda: value_and_gradient(lambda x: local_cross_correlation(fixed, x, WINDOW), warped),
         peers={name: partial(value_and_gradient, loss, warped) for name, loss in peers.items()},
-        agree=lambda: agreement(fixed, warped, peers),
+        agree=lambda: {**agreement(fixed, warped, peers), **at_the_border(*filling_scans(place))},
     )
 
 
@@ -44,7 +44,8 @@ def agreement(fixed: Tensor, warped: Tensor, peers: dict[str, Any]) -> Agreement
         return local_cross_correlation(fixed, x, WINDOW, matching_epsilon(WINDOW))
 
     value, gradient = value_and_gradient(ours, warped)
-    found: dict[str, tuple[float, float]] = {"voxels, windows in float64": (one_by_one(fixed, warped), 1e-4)}
+    inside = one_by_one(fixed, warped, fixed[0, 0] > 0)
+    found: dict[str, tuple[float, float]] = {"voxels, windows in float64": (inside, 1e-4)}
     for name, loss in peers.items():
         theirs, their_gradient = value_and_gradient(loss, warped)
         found[f"value, {name}"] = (abs(float(value - theirs)), 1e-4)
@@ -55,10 +56,20 @@ def agreement(fixed: Tensor, warped: Tensor, peers: dict[str, Any]) -> Agreement
     return found
 
 
-def one_by_one(fixed: Tensor, warped: Tensor) -> float:
+def at_the_border(fixed: Tensor, warped: Tensor) -> Agreement:
+    """Voxels whose windows the border cuts off; the peers, which count zeros beyond it, are no measure there."""
+    import torch
+
+    border = torch.ones_like(fixed[0, 0], dtype=torch.bool)
+    reach = WINDOW // 2
+    border[reach:-reach, reach:-reach, reach:-reach] = False
+    return {"voxels at the border, windows in float64": (one_by_one(fixed, warped, border), 1e-4)}
+
+
+def one_by_one(fixed: Tensor, warped: Tensor, where: Tensor) -> float:
     """Largest difference at random voxels between the map that ours averages and float64 windows taken one by one.
 
-    Only where both images vary in the window by more than 1e-4.
+    Voxels of the mask ``where``, and only if both images vary in the window by more than 1e-4.
     """
     import torch
 
@@ -67,10 +78,10 @@ def one_by_one(fixed: Tensor, warped: Tensor) -> float:
     epsilon = 1e-5
     with averaged_volume() as kept:
         local_cross_correlation(fixed, warped, WINDOW, epsilon)
-    inside = (fixed[0, 0] > 0).nonzero()
-    chosen = torch.randperm(len(inside), generator=torch.Generator().manual_seed(0))[:VOXELS]
+    voxels = where.nonzero()
+    chosen = torch.randperm(len(voxels), generator=torch.Generator().manual_seed(0))[:VOXELS]
     compared, worst = 0, 0.0
-    for voxel in inside[chosen.to(inside.device)].tolist():
+    for voxel in voxels[chosen.to(voxels.device)].tolist():
         around = tuple(slice(max(0, p - WINDOW // 2), p + WINDOW // 2 + 1) for p in voxel)
         f, w = (x[0, 0][around].double() for x in (fixed, warped))
         f, w = f - f.mean(), w - w.mean()

@@ -47,23 +47,27 @@ def plan(study: Any, folder: Path, changes: tuple[str, ...]) -> Plan:
     return pipeline.plan(study, changes=changes, cache=folder / "cache")
 
 
-def train(study: Any, folder: Path, changes: tuple[str, ...]) -> dict[str, Any]:
-    """The record of the training."""
+def train(study: Any, folder: Path, changes: tuple[str, ...]) -> tuple[dict[str, Any], float]:
+    """The record of the training, and the disk that it filled, GB."""
     from soloatlas import pipeline
     from soloatlas.runs import read_record
 
     for name in ("cache", "run"):
         shutil.rmtree(folder / name, ignore_errors=True)
-    return read_record(pipeline.train(study, folder / "run", changes=changes, cache=folder / "cache"))
+    record = read_record(pipeline.train(study, folder / "run", changes=changes, cache=folder / "cache"))
+    files = [path for name in ("cache", "run") for path in (folder / name).rglob("*") if path.is_file()]
+    return record, sum(path.stat().st_size for path in files) / 1e9
 
 
-def agreement(planned: Plan, record: dict[str, Any], tiny: bool) -> Agreement:
+def agreement(planned: Plan, trained: tuple[dict[str, Any], float], tiny: bool) -> Agreement:
     """How far the plan is from what was then measured. Two steps foretell nothing: the smallest size has no limit."""
     limit = math.inf if tiny else CLOSE
+    record, disk_gb = trained
     taken = sum(record["seconds"].values())
     return {
         "time, as a share": (abs(planned.seconds / taken - 1), limit),
         "memory, as a share": (abs(planned.memory_gb / record["peak_memory_gb"] - 1), limit),
+        "disk, as a share": (abs(planned.disk_gb / disk_gb - 1), limit),
     }
 
 

@@ -64,7 +64,7 @@ def agreement(run: Path, scan: Path, output: Path) -> Agreement:
 
 
 def cold(place: Place) -> Case:
-    """The command in a new process: imports, reading the run, one scan."""
+    """The command in a new process: imports, reading the run, one scan; files are in the system's memory by then."""
     run, scan, output = (str(place.folder / name) for name in ("run", "scan.nii.gz", "segmentations"))
     command = [sys.executable, "-c", COMMAND, "segment", run, scan, "--output", output]
     return Case(lambda: subprocess.run(command, check=True, capture_output=True))
@@ -109,6 +109,6 @@ ITEM = Item(
             devices=("cpu",),
         ),
         Part("file to file, cold", cold, {ALONE: {"cpu": {"seconds": 14}}}, SHAPES, write_files, (3, 5), memory=False),
-        Part("array to array", array, {ALONE: {"cuda": {"seconds": 0.3}}}, SHAPES, write_files),
+        Part("array to array, prepared", array, {ALONE: {"cuda": {"seconds": 0.3}}}, SHAPES, write_files),
     ],
 )

@@ -30,19 +30,18 @@ def replacing(path: str | Path) -> Iterator[Path]:
         RunError: the disk is full, or the folder cannot be written.
     """
     path = Path(path)
-    absent = absent_folders(path.parent)
-    _make_folder(path.parent)
-    temporary = path.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
-    try:
-        yield temporary
-        # Some writers make private files; ours are as readable as the user's other files.
-        temporary.chmod(0o666 & ~_umask())
-        temporary.replace(path)
-    except OSError as error:
-        raise RunError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-        remove_empty(absent)
+    with no_empty_folders(path.parent):
+        _make_folder(path.parent)
+        temporary = path.parent / f".{uuid.uuid4().hex[:8]}-{path.name}"
+        try:
+            yield temporary
+            # Some writers make private files; ours are as readable as the user's other files.
+            temporary.chmod(0o666 & ~_umask())
+            temporary.replace(path)
+        except OSError as error:
+            raise RunError(f"cannot write {path}: {error.strerror or error}; nothing was changed") from error
+        finally:
+            temporary.unlink(missing_ok=True)
 
 
 @contextlib.contextmanager
@@ -86,26 +85,24 @@ def require_writable(folder: str | Path) -> None:
         RunError: it cannot be made or written.
     """
     folder = Path(folder)
-    absent = absent_folders(folder)
-    try:
+    with no_empty_folders(folder):
         _make_folder(folder)
-        tempfile.TemporaryFile(dir=folder).close()
-    except OSError as error:
-        raise RunError(f"cannot write in {folder}: {error.strerror}; name a place that you may write to") from error
+        try:
+            tempfile.TemporaryFile(dir=folder).close()
+        except OSError as error:
+            raise RunError(f"cannot write in {folder}: {error.strerror}; name a place that you may write to") from error
+
+
+@contextlib.contextmanager
+def no_empty_folders(folder: Path) -> Iterator[None]:
+    """Take away what the block makes of ``folder``, and of those above it, if it holds nothing in the end."""
+    absent = [path for path in (folder, *folder.parents) if not path.exists()]
+    try:
+        yield
     finally:
-        remove_empty(absent)
-
-
-def absent_folders(folder: Path) -> list[Path]:
-    """``folder`` and those above it, the innermost first, that do not exist yet."""
-    return [path for path in (folder, *folder.parents) if not path.exists()]
-
-
-def remove_empty(folders: Iterable[Path]) -> None:
-    """Take away those of ``folders`` that hold nothing."""
-    for path in folders:
-        with contextlib.suppress(OSError):  # it holds something, or does not exist
-            path.rmdir()
+        for path in absent:
+            with contextlib.suppress(OSError):  # it holds something, or does not exist
+                path.rmdir()
 
 
 def require_own(folder: str | Path, marker: str) -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
-from soloatlas.atomic import absent_folders, held, remove_empty
+from soloatlas.atomic import held, no_empty_folders
 from soloatlas.data.check import Finding, check_study
 from soloatlas.data.study import Study, as_study
 from soloatlas.errors import InputError
@@ -67,15 +67,13 @@ def train(
             run.assist(cache)
             return Path(output)
         findings = refuse_bad_study(study)  # before anything is written
-        absent = absent_folders(Path(output))
-        with held(output):
+        with no_empty_folders(Path(output)), held(output):
             run.start(findings)
             try:
                 run.prepare(cache, progress)
                 run.learn(progress)
             except InputError:  # what no look at the study alone could tell
                 run.withdraw()
-                remove_empty(absent)
                 raise
     run.finish()
     write_report(output)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from soloatlas.atomic import absent_folders, read_json, remove_empty, require_own, require_writable, write_json
+from soloatlas.atomic import no_empty_folders, read_json, require_own, require_writable, write_json
 from soloatlas.data.files import (
     file_sha256,
     find_scans,
@@ -82,27 +82,39 @@ def segment_scans(
     wishes = replace(wishes, stage=wishes.stage or result_stage(run.method))
     _refuse(run, wishes, scans, output)
     found: list[Case] = []
-    absent = absent_folders(output)
-    require_writable(output)
-    require_free(run, wishes, scans, output)
-    write_lists(run, wishes, output, found, scans)
-    try:
-        if hasattr(run.method, "transfer"):
-            transfer_scans(run, scans, output, wishes, progress, found.append)
-        elif hasattr(run.method, "group"):
-            transfer_group(run, scans, output, wishes, progress, found.append)
-        else:
-            _with_networks(run, scans, output, wishes, device, progress, found.append)
-    except BaseException as error:  # what was written before an unreadable scan is in the lists, too
-        with contextlib.suppress(RunError):  # a full disk: the first error tells
-            write_lists(run, wishes, output, found, scans)
-            remove_empty_lists(output)
-        remove_empty(absent)
-        if isinstance(error, InputError) and len(scans) > 1:
-            raise InputError(f"{error}; {len(found)} of {len(scans)} scans were segmented before it") from error
-        raise
-    write_lists(run, wishes, output, found, scans)
+    with no_empty_folders(output):
+        require_writable(output)
+        require_free(run, wishes, scans, output)
+        write_lists(run, wishes, output, found, scans)
+        try:
+            _segment(run, scans, output, wishes, device, progress, found.append)
+        except BaseException as error:  # what was written before an unreadable scan is in the lists, too
+            with contextlib.suppress(RunError):  # a full disk: the first error tells
+                write_lists(run, wishes, output, found, scans)
+                remove_empty_lists(output)
+            if isinstance(error, InputError) and len(scans) > 1:
+                raise InputError(f"{error}; {len(found)} of {len(scans)} scans were segmented before it") from error
+            raise
+        write_lists(run, wishes, output, found, scans)
     return output
+
+
+def _segment(
+    run: Run,
+    scans: Sequence[Path],
+    output: Path,
+    wishes: Wishes,
+    device: str,
+    progress: Progress | None,
+    tell: Callable[[Case], None],
+) -> None:
+    """Segment and write every scan in the way of the method; ``tell`` hears of each."""
+    if hasattr(run.method, "transfer"):
+        transfer_scans(run, scans, output, wishes, progress, tell)
+    elif hasattr(run.method, "group"):
+        transfer_group(run, scans, output, wishes, progress, tell)
+    else:
+        _with_networks(run, scans, output, wishes, device, progress, tell)
 
 
 def _with_networks(
