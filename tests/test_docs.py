@@ -268,10 +268,14 @@ def test_result_tables_show_what_the_records_hold(tmp_path):
     (folder / "os-medseg-table-3.json").write_text(json.dumps(record))
     (folder / "unrelated.json").write_text("[]")
     headline, whole = headline_results(tmp_path), all_results(tmp_path)
-    assert "| hippocampus | base | `os-medseg` | 40 | 100 | 2 | 9 | 0.731 | 2.50 |" in headline
+    assert "| hippocampus | base | `os-medseg` | all | 40 | 100 | 2 | 9 | 0.731 | 2.50 |" in headline
     assert (
-        "| hippocampus | ours | `os-medseg` | 40 | 100 | 2 | 9 | 0.827 | 1.44 |" in headline and "other" not in headline
+        "| hippocampus | ours | `os-medseg` | all | 40 | 100 | 2 | 9 | 0.827 | 1.44 |" in headline
+        and "other" not in headline
     )
+    record["scored"] = "labels 1, 3, 4, 7, each left out of a scan whose truth lacks it"
+    (folder / "os-medseg-table-3.json").write_text(json.dumps(record))
+    assert "| base | `os-medseg` | 4 | 40 |" in headline_results(tmp_path)
     assert "| other | 0.800 | 2.00 | - | - | +0.000 [+0.000, +0.000] |" in whole
     assert "| 0.799 | 3.21 | -0.100 [-0.100, -0.100] |" in whole
     assert "`student.balance=0.0` (now 0.5)" in whole, "what the record does not have was as the class has it"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +38,13 @@ def headline_results(root: Path | None = None) -> str:
             continue
         for row in record["rows"]:
             key, seeds = (record["cohort"], row["name"]), len(row["runs"])
-            if row.get("headline") and (key not in best or int(best[key][5]) < seeds):
-                about = [f"`{row['method']}`", str(record["scans"]), str(record["unlabelled"])]
+            if row.get("headline") and (key not in best or int(best[key][6]) < seeds):
+                scans = [str(record["scans"]), str(record["unlabelled"])]
+                about = [f"`{row['method']}`", _labels(record), *scans]
                 best[key] = [*key, *about, *_scores(row), f"[{Path(path).name}]({path})"]
     rows = [*best.values(), *peers(root or ROOT)]
-    header = ["cohort", "row", "method", "scans", "unlabelled", "seeds", "min", "DSC", "HD95 mm", "recorded in"]
-    return table(header, rows) if rows else NONE_YET
+    about = ["cohort", "row", "method", "labels", "scans", "unlabelled", "seeds", "min"]
+    return table([*about, "DSC", "HD95 mm", "recorded in"], rows) if rows else NONE_YET
 
 
 def peers(root: Path) -> list[list[str]]:
@@ -52,9 +54,15 @@ def peers(root: Path) -> list[list[str]]:
         r = json.loads(path.read_text(encoding="utf-8"))
         scores = ["-", number(r["mean_dice"], 3), number(r["mean_hd95_mm"], 2)]
         name = path.relative_to(root).as_posix()
-        row = [r["cohort"], "ANTs SyN, ANTsPy defaults, same atlas", "-", str(len(r["case_dice"])), "0", "1", *scores]
-        rows.append([*row, f"[{path.name}]({name})"])
+        about = [r["cohort"], "ANTs SyN, ANTsPy defaults, same atlas", "-", "all", str(len(r["case_dice"])), "0", "1"]
+        rows.append([*about, *scores, f"[{path.name}]({name})"])
     return sorted(rows)
+
+
+def _labels(record: dict[str, Any]) -> str:
+    """How many labels were scored, from `Scoring.in_words`."""
+    listed = re.match(r"labels ([\d, ]*\d)", record.get("scored", "every label"))
+    return str(listed[1].count(",") + 1) if listed else "all"
 
 
 def _scores(row: dict[str, Any]) -> list[str]:
