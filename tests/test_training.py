@@ -2,6 +2,7 @@
 
 import csv
 from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
@@ -64,6 +65,42 @@ def test_a_killed_run_resumes_to_the_same_weights_and_rows(tmp_path):
     fit(make_stage(resumed, 12), replace(session, progress=None))
     assert torch.equal(weights_of(whole), weights_of(resumed))
     assert (tmp_path / "whole/metrics.csv").read_text() == (tmp_path / "cut/metrics.csv").read_text()
+
+
+def test_weights_that_lie_channels_last_step_and_resume_as_adam_says(tmp_path):
+    def make():
+        with seeded_modules(0, "net"):
+            return nn.Conv3d(3, 4, 3)
+
+    def objective(network, step, items):
+        x = torch.randn(2, 3, 6, 5, 4, generator=generator(0, "x", step))
+        return {"fit": (network(x) - x[:, :1, 1:-1, 1:-1, 1:-1]).square().mean()}
+
+    plain = make()
+    optimiser = torch.optim.Adam(plain.parameters(), 1e-2, foreach=False, fused=False)
+    for step in range(6):
+        optimiser.zero_grad()
+        objective(plain, step, ())["fit"].backward()
+        optimiser.step()
+
+    def stage():
+        network = make().to(memory_format=torch.channels_last_3d)
+        return network, Stage(
+            "s", {"net": network}, partial(objective, network), {"fit": 1.0}, 5, 6, 1, 1e-2, "constant"
+        )
+
+    def die(task, done, total, note=""):
+        if done == 3:
+            raise KilledError
+
+    loop = Loop(precision="float32", log_steps=1, checkpoint_minutes=0)
+    session = Session(tmp_path, 0, torch.device("cpu"), loop, die)
+    with pytest.raises(KilledError):
+        fit(stage()[1], session)
+    resumed, again = stage()
+    fit(again, replace(session, progress=None))
+    assert not resumed.weight.is_contiguous()
+    torch.testing.assert_close(weights_of(resumed), weights_of(plain), rtol=1e-5, atol=1e-6)
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+import torch
 from torch import Tensor
 
 from soloatlas.atomic import whole_files, write_tensors
@@ -45,10 +46,22 @@ def load_checkpoint(path: Path, players: Sequence[Player]) -> int:
                 state.setdefault(int(index), {})[name] = value
             groups = player.optimiser.state_dict()["param_groups"]
             player.optimiser.load_state_dict({"state": state, "param_groups": groups})
+            _lay_out_as_weights(player.optimiser)
             _load_scaler(player, _part(metadata, f"scaler.{number}."))
     except (RuntimeError, ValueError, KeyError) as error:
         raise RunError(f"{path}: does not fit these settings; remove it to begin this stage anew") from error
     return int(metadata["step"])
+
+
+def _lay_out_as_weights(optimiser: torch.optim.Optimizer) -> None:
+    """Order the moments in memory as their weights, also channels last: a fused step takes them one by one as they lie.
+
+    Files hold them channels first.
+    """
+    for weight, state in optimiser.state.items():
+        for name, moment in state.items():
+            if moment.shape == weight.shape:
+                state[name] = torch.empty_like(weight).copy_(moment)
 
 
 def _load_scaler(player: Player, saved: Mapping[str, str]) -> None:

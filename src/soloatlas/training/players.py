@@ -26,7 +26,8 @@ class Player:
         scaler: torch.amp.GradScaler,
     ) -> None:
         self.modules = nn.ModuleDict(dict(networks)).train()
-        self.optimiser = torch.optim.Adam(self.modules.parameters(), lr=rate, betas=betas, amsgrad=amsgrad)
+        # fused: one pass over weights and moments instead of a dozen; all must lie in memory in the same order.
+        self.optimiser = torch.optim.Adam(self.modules.parameters(), rate, betas, amsgrad=amsgrad, fused=True)
         self.weights, self.rate, self.scaler = weights, rate, scaler
 
     def begin(self, factor: float) -> None:
