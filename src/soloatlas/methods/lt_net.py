@@ -216,6 +216,8 @@ def play(
     The discriminator sees warped atlases without a way back to the generator. The backward terms reach the backward
     generator whole and the forward one with the share ``pull`` (0 to 1) of their gradient.
     """
+    import torch
+
     from soloatlas import fields
     from soloatlas.losses.adversarial import discriminator_loss, generator_loss, verdicts
     from soloatlas.registration import field_of, registration_terms
@@ -228,7 +230,8 @@ def play(
     if discriminator is not None:
         shown = shown_atlas(material.atlas, scans, forward, warped, settings.adversary)
         noise = settings.adversary.noise
-        of_real, of_warped = discriminator(with_noise(scans, noise)), discriminator(with_noise(shown.detach(), noise))
+        seen = with_noise(torch.cat([scans, shown.detach()]), noise)
+        of_real, of_warped = discriminator(seen).chunk(2)  # together: its many weights are read once
         yield {
             "discriminator": discriminator_loss(of_real, of_warped, form),
             **verdicts(of_real, of_warped, form),
