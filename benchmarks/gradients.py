@@ -27,7 +27,7 @@ def weight_gradient(loss: Tensor, networks: Sequence[nn.Module]) -> Tensor:
 
 def training_step(loss: Callable[[], Tensor], networks: Sequence[nn.Module], rate: float = 1e-4) -> Run:
     """One step of Adam on ``loss``, as `soloatlas.training.fit` makes it."""
-    optimiser = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=rate)
+    optimiser = torch.optim.Adam([p for network in networks for p in network.parameters()], lr=rate, fused=True)
 
     def step() -> None:
         optimiser.zero_grad(set_to_none=True)
