@@ -1,7 +1,10 @@
 """What is free of a machine's memory, and of a container's; how much a process took."""
 
+import os
+import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -53,3 +56,30 @@ def test_the_peak_of_memory_is_counted_anew_in_bytes():
     done = subprocess.run([sys.executable, "-c", PEAKS], capture_output=True, text=True, check=True)
     with_it, without = map(float, done.stdout.split())
     assert 295e6 < with_it < 330e6 and without < 50e6
+
+
+def test_helpers_end_when_their_parent_is_killed(tmp_path):
+    script = tmp_path / "parent.py"
+    script.write_text(
+        "import os, time\n"
+        "from soloatlas.machine import worker_pool\n"
+        "def work():\n"
+        "    print(os.getpid(), flush=True)\n"
+        "    time.sleep(600)\n"
+        "if __name__ == '__main__':\n"
+        "    with worker_pool(1) as pool:\n"
+        "        pool.submit(work).result()\n"
+    )
+    with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+        helper = int(parent.stdout.readline())
+        parent.send_signal(signal.SIGKILL)
+    for _ in range(300):
+        try:
+            os.kill(helper, 0)
+        except ProcessLookupError:
+            return
+        if (Path("/proc") / str(helper) / "stat").read_text().split()[2] == "Z":
+            return  # ended; nobody has asked for its exit code
+        time.sleep(0.1)
+    os.kill(helper, signal.SIGKILL)
+    pytest.fail("the helper outlived its parent")

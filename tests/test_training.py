@@ -153,6 +153,37 @@ def test_a_time_limit_is_one_for_all_sittings(tmp_path, clock):
     assert steps == [0, 1, 2, 3, 4, 4, 5]  # six steps of ten seconds are in the result
 
 
+def test_a_stage_may_fill_its_time_with_more_steps_than_it_has(tmp_path, clock):
+    loop = Loop(precision="float32", minutes=1, fill=True, log_steps=5, checkpoint_minutes=0)
+    told = []
+
+    def watch(task, done, total, note=""):
+        told.append((done, total))
+        if done == 20 and len(told) < 5:
+            raise KilledError
+
+    def stage():
+        made = make_stage(make_network(), 3)
+
+        def objective(step, items):
+            clock[0] += 2.0
+            return made.objective(step, items)
+
+        return replace(made, objective=objective)
+
+    with pytest.raises(KilledError):
+        fit(stage(), Session(tmp_path, 0, torch.device("cpu"), loop, watch, began=clock[0]))
+    began = clock[0] - seconds_trained(tmp_path)
+    fit(stage(), Session(tmp_path, 0, torch.device("cpu"), loop, watch, began=began))
+    with (tmp_path / "metrics.csv").open() as file:
+        steps = [int(row["step"]) for row in csv.DictReader(file) if row["term"] == "total"]
+    assert steps == [5, 10, 15, 20, 25, 30], "a minute of steps of two seconds"
+    assert told[1][1] == pytest.approx(30, abs=3), "as many as the time will do for"
+    before = clock[0]
+    fit(stage(), Session(tmp_path, 0, torch.device("cpu"), loop, watch, began=clock[0]))
+    assert clock[0] == before, "it is done"
+
+
 def test_networks_that_draw_are_reproducible_and_resume_exactly(tmp_path):
     def drawing():
         return nn.Sequential(make_network(), nn.Dropout(0.5))

@@ -136,5 +136,6 @@ MEANING = {
     "loop.recompute": "blocks of the networks are computed again in the backward pass: slower, far less memory",
     "loop.checkpoint_minutes": "time between checkpoints",
     "loop.minutes": "training time at most, shared among stages; the rate's schedule ends with it; 0: no limit",
+    "loop.fill": "train until `loop.minutes` are over, however many steps that makes",
     "loop.log_steps": "metrics.csv holds means over so many steps",
 }

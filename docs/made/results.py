@@ -116,7 +116,7 @@ NONE_COMPARED = "Nothing is recorded yet: `python benchmarks/compare_cohort.py` 
 
 def comparisons(root: Path | None = None) -> str:
     """The table of every recorded `soloatlas compare`."""
-    from soloatlas.comparison import cells, header, length_of
+    from soloatlas.comparison.table import cells, header, length_of
 
     root, parts = root or ROOT, []
     for path in sorted((root / "results").rglob("compare.json")):

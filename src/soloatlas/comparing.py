@@ -25,7 +25,7 @@ from soloatlas.errors import InputError
     show_default=True,
     help="Labelled scans of a multi-atlas method, the others from the pool.",
 )
-@click.option("--minutes", type=float, default=0.0, help="Training time of each method at most.")
+@click.option("--minutes", type=float, default=0.0, help="Training time of each method.")
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
 @click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
 @click.option("--reference", help="The method that others are tested against.  [default: os-medseg, or the first]")

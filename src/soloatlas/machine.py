@@ -1,4 +1,4 @@
-"""The machine: its name, cores and main memory as far as this process may use them, and how much memory it took."""
+"""The machine: its name, cores and main memory as far as this process may use them, what it took, and helpers."""
 
 from __future__ import annotations
 
@@ -7,7 +7,11 @@ import os
 import platform
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from concurrent.futures import ProcessPoolExecutor
 
 
 def about_machine() -> dict[str, Any]:
@@ -32,6 +36,33 @@ def _processor() -> str:
 def own_cores() -> list[int]:
     """Numbers of those that this process may use."""
     return sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else list(range(os.cpu_count() or 1))
+
+
+def worker_pool(count: int, begin: Callable[..., None] | None = None, *shared: Any) -> ProcessPoolExecutor:
+    """So many processes, each of which first calls ``begin(*shared)``; they end when this one does, however it ends.
+
+    Spawned, not forked: a fork of a process with threads may hang.
+    """
+    import multiprocessing
+    from concurrent.futures import ProcessPoolExecutor
+
+    return ProcessPoolExecutor(count, multiprocessing.get_context("spawn"), _begin_worker, (begin, *shared))
+
+
+def _begin_worker(begin: Callable[..., None] | None, *shared: Any) -> None:
+    """A worker whose parent was killed would work on, and then wait for work for ever."""
+    import multiprocessing
+    import threading
+
+    def end_with_parent() -> None:
+        parent = multiprocessing.parent_process()
+        assert parent
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=end_with_parent, daemon=True).start()
+    if begin:
+        begin(*shared)
 
 
 def cores() -> int:

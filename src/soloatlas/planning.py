@@ -165,7 +165,8 @@ def _learn(run: TrainingRun, study: Study, progress: Progress | None) -> tuple[l
     whole = replace(few, scans=tuple(few.scans[n] for n in numbers))
     began = time.monotonic()
     run.train(material_of(whole, session, _of_pool(run.study, numbers)), session)
-    learning = stage_parts(run.trial, time.monotonic() - began, run.settings.loop.minutes)
+    loop = run.settings.loop
+    learning = stage_parts(run.trial, time.monotonic() - began, loop.minutes, loop.fill)
     run.measure_fields(material_of(few, session, run.study), session)
     took = run.record["seconds"].get("measure fields", 0.0)
     each = took / max(1, len(few.scans))
@@ -176,14 +177,14 @@ def _known_gb(room: float) -> float | None:
     return room / 1e9 if math.isfinite(room) else None
 
 
-def stage_parts(trial: Trial, taken: float, minutes: float = 0.0) -> list[Part]:
+def stage_parts(trial: Trial, taken: float, minutes: float = 0.0, fill: bool = False) -> list[Part]:
     """What the stages take in full, from a trial of them that took ``taken`` seconds in all.
 
     A step's price is the mean over the trial's steps but the first. What the trial spent outside of these happens
     once: making the networks, their first step, the fields of the pool.
 
     Args:
-        minutes: limit of the training's time; 0: none.
+        minutes: limit of the training's time; 0: none. With ``fill`` all of it is taken.
     """
     parts, counted = [], 0.0
     for name, (steps, ended) in trial.stages.items():
@@ -191,8 +192,9 @@ def stage_parts(trial: Trial, taken: float, minutes: float = 0.0) -> list[Part]:
         each = spent / made if made else 0.0
         counted += spent
         parts.append(Part(name, each * steps, f"{steps} steps of {each:.3f} s"))
-    if minutes and (asked := sum(part.seconds for part in parts)) > 60 * minutes:
-        limit = f" at most, cut to loop.minutes={minutes:g}"
+    asked = sum(part.seconds for part in parts)
+    if minutes and asked and (fill or asked > 60 * minutes):
+        limit = f", to fill loop.minutes={minutes:g}" if fill else f" at most, cut to loop.minutes={minutes:g}"
         parts = [replace(p, seconds=p.seconds * 60 * minutes / asked, how=p.how + limit) for p in parts]
     return [*parts, Part("around them", taken - counted, "networks, first steps, fields of the pool")]
 

@@ -46,7 +46,11 @@ def field_of(output: RegistrationOutput, settings: Registration) -> Tensor:
 
 
 def registration_terms(
-    moving: Tensor, fixed: Tensor, output: RegistrationOutput, settings: Registration
+    moving: Tensor,
+    fixed: Tensor,
+    output: RegistrationOutput,
+    settings: Registration,
+    negatives: Tensor | None = None,
 ) -> dict[str, Tensor]:
     """The terms of Eq. 5, OS-MedSeg: similarity, smoothness, contrast (all minimised).
 
@@ -54,6 +58,7 @@ def registration_terms(
         moving: (1 or batch, 1, x, y, z), the atlas.
         fixed: (batch, 1, x, y, z), the scans.
         output: of the registration network for them.
+        negatives: (others, features) of images that are not in the batch, for the contrast; without a gradient.
     """
     field = field_of(output, settings)
     warped = fields.warp(moving.expand_as(fixed), field)
@@ -66,7 +71,8 @@ def registration_terms(
         terms["similarity"] = mutual_information(fixed, warped, settings.bins)
     terms["smoothness"] = smoothness_of(output, settings)
     if settings.beta and output.fixed_features is not None and output.moving_features is not None:
-        terms["contrast"] = contrastive(output.fixed_features, output.moving_features, settings.temperature)
+        features = output.fixed_features, output.moving_features
+        terms["contrast"] = contrastive(*features, settings.temperature, negatives)
     if settings.divergence and output.mean is not None and output.log_deviation is not None:
         terms["divergence"] = gaussian_divergence(output.mean, output.log_deviation)
     return terms

@@ -50,6 +50,7 @@ class Loop:
     recompute: bool = False  # blocks of the networks are computed again in the backward pass: slower, far less memory
     checkpoint_minutes: float = 2.0  # what a killed run loses at most
     minutes: float = 0.0  # of training at most, shared among the stages; 0: as long as the steps take
+    fill: bool = False  # train until the minutes are over, however many steps that makes
     log_steps: int = 10  # metrics.csv holds the mean of each term over so many steps
 
 
@@ -172,7 +173,9 @@ def to_dict(settings: Any) -> dict[str, Any]:
 
 def essential(plain: dict[str, Any]) -> dict[str, Any]:
     """What a result depends on: settings (of `to_dict`) but for where and how fast it is computed."""
-    return {**plain, "loop": {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}}
+    loop = {key: plain["loop"][key] for key in ("precision", "accumulate", "minutes")}
+    # Left out where false: results from before there was such a setting stay known.
+    return {**plain, "loop": {**loop, "fill": True} if plain["loop"].get("fill") else loop}
 
 
 def flat(plain: dict[str, Any], prefix: str = "") -> dict[str, Any]:

@@ -99,6 +99,13 @@ def test_fields_of_both_directions_are_drawn_to_be_inverse(material, networks, s
     assert "inverse" not in turn(material, networks, override(settings, ["joint.inverse=0"]))
 
 
+def test_the_contrast_tells_a_pair_from_the_third_image(material, networks, settings):
+    contrast = turn(material, networks, settings)["contrast"]
+    assert float(contrast.detach()) > 0.1
+    slopes = torch.autograd.grad(contrast, networks[0].parameters(), allow_unused=True)
+    assert sum(float(slope.abs().sum()) for slope in slopes if slope is not None) > 0
+
+
 def test_the_authors_terms_are_semantic_and_inverse_without_contrast_and_dice_alone(material, session):
     own = settings_of(brbs, "quick", ["form=original", *SMALL])
     registration = registration_network(own.registration, 0, session.device)

@@ -28,7 +28,7 @@ from soloatlas.evaluation.scores import (
     values_present,
 )
 from soloatlas.evaluation.statistics import summarise
-from soloatlas.machine import cores
+from soloatlas.machine import cores, worker_pool
 
 log = logging.getLogger("soloatlas")
 
@@ -243,15 +243,13 @@ def _each(
     progress: Callable[[int, int], None] | None,
 ) -> list[Scores]:
     """``score`` of every pair, in order. Starting a process costs about as much as scoring a few cases."""
-    import multiprocessing
-    from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
     count = workers or max(1, min(cores(), len(pairs) // 4))
     if count == 1:
         return _collect(map(score, pairs), len(pairs), progress)
     try:
-        with ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        with worker_pool(count) as pool:
             return _collect(pool.map(score, pairs), len(pairs), progress)
     except BrokenProcessPool as error:
         raise RunError("a scoring process was killed (memory?); run again with fewer workers") from error

@@ -106,6 +106,8 @@ def check_settings(settings: Any, syn: bool = False) -> None:
         InputError: naming the setting and what it may be.
     """
     _check_numbers(settings)
+    if settings.loop.fill and not settings.loop.minutes:
+        raise InputError("loop.fill=true: needs a time; add --set loop.minutes=10, or leave it out")
     if hasattr(settings, "student"):
         _check_student(settings.student)
     if hasattr(settings, "registration"):

@@ -213,7 +213,8 @@ def registration_turn(
     """Terms of the registration for a drawn pair of the three images, in both directions.
 
     The semantic term compares where structures come to lie: the atlas's own labels, the segmenter's
-    probabilities elsewhere (they get no gradient).
+    probabilities elsewhere (they get no gradient). For the contrast of Table I's rule the third image is what both of
+    the pair are to be told from: alone in its batch a pair has no other.
     """
     import torch
 
@@ -222,12 +223,17 @@ def registration_turn(
     from soloatlas.registration import field_of, registration_terms
 
     r = settings.registration
-    one, other = ((atlas, first), (atlas, second), (second, first))[int(torch.randint(3, (), generator=draw))]
+    triples = ((atlas, first, second), (atlas, second, first), (second, first, atlas))
+    one, other, third = triples[int(torch.randint(3, (), generator=draw))]
     if torch.rand((), generator=draw) < 0.5:
         one, other = other, one
     there, back = registration(one, other), registration(other, one)
-    terms = registration_terms(one, other, there, r)
-    for name, value in registration_terms(other, one, back, r).items():
+    negatives = None
+    if r.beta:
+        with torch.no_grad():
+            negatives = registration(one, third).fixed_features
+    terms = registration_terms(one, other, there, r, negatives)
+    for name, value in registration_terms(other, one, back, r, negatives).items():
         terms[name] = terms[name] + value
     forward, backward = field_of(there, r), field_of(back, r)
     if settings.joint.semantic:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import concurrent.futures
-import multiprocessing
 import warnings
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -12,6 +10,7 @@ from pathlib import Path
 
 from soloatlas.data.files import read_labels, read_scan, read_volume, scan_name
 from soloatlas.data.volume import Grid, Volume
+from soloatlas.machine import worker_pool
 from soloatlas.prepare.cohort import HELPER_DIED, Prepared, helpers, prepare_scan
 from soloatlas.settings import Prepare
 
@@ -51,8 +50,7 @@ def prepare_ahead(
 
 
 def _in_processes(scans: Sequence[Path], shared: tuple[Path, Grid, Prepare, Path], count: int) -> Iterator[Ready]:
-    spawn = multiprocessing.get_context("spawn")
-    pool = concurrent.futures.ProcessPoolExecutor(count, spawn, initializer=_begin, initargs=shared)
+    pool = worker_pool(count, _begin, *shared)
     try:
         ahead = count + 1  # each holds a scan at its own resolution
         waiting = deque(pool.submit(_prepare_there, path) for path in scans[:ahead])

@@ -5,7 +5,6 @@ from __future__ import annotations
 import concurrent.futures
 import hashlib
 import json
-import multiprocessing
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from soloatlas.data.labels import LabelTable, label_table, read_label_names
 from soloatlas.data.study import Study
 from soloatlas.data.volume import Grid, Volume
 from soloatlas.errors import InputError
-from soloatlas.machine import cores, free_main_memory
+from soloatlas.machine import cores, free_main_memory, worker_pool
 from soloatlas.prepare.alignment import align
 from soloatlas.prepare.grids import (
     Placement,
@@ -230,16 +229,15 @@ def in_processes(
 ) -> list[Result]:
     """``[work(job) for job in jobs]``, shared among processes; ``done`` sees each result as it comes.
 
-    Processes are spawned, not forked: a fork of a process with threads may hang. Where they cannot start (a
-    script without the ``if __name__ == "__main__"`` guard) or die, the rest is done here and a warning says
-    so.
+    Where processes cannot start (a script without the ``if __name__ == "__main__"`` guard) or die, the rest is done
+    here and a warning says so.
     """
     count = min(len(jobs), workers or cores())
     if count <= 1:
         return [_told(work(job), done) for job in jobs]
     results: dict[int, Result] = {}
     try:
-        with concurrent.futures.ProcessPoolExecutor(count, multiprocessing.get_context("spawn")) as pool:
+        with worker_pool(count) as pool:
             try:
                 for number, result in _as_completed(pool, work, jobs):
                     results[number] = _told(result, done)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from soloatlas.errors import RunError
-from soloatlas.machine import about_machine, cores, own_cores
+from soloatlas.machine import about_machine, cores, own_cores, worker_pool
 from soloatlas.progress import shown_progress
 from soloatlas.reproduction.row_run import Task, registered_alike, registration_settings, run_and_score
 
@@ -47,7 +47,7 @@ def run_tasks(tasks: Sequence[Task], jobs: int, progress: Progress | None) -> li
     free = context.Queue()
     for place in places(jobs):
         free.put(place)
-    with concurrent.futures.ProcessPoolExecutor(jobs, context, _settle, (free,)) as pool:
+    with worker_pool(jobs, _settle, free) as pool:
         for wave in waves(tasks):
             futures = [pool.submit(_together, [(n, tasks[n]) for n in numbers]) for numbers in wave]
             try:

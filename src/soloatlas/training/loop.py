@@ -25,6 +25,8 @@ from soloatlas.training.metrics import MetricsLog
 from soloatlas.training.players import Player, players_of
 from soloatlas.training.stage import Session, Stage, Terms
 
+ENDLESS = 10**9  # steps of a stage that time alone ends
+
 
 def fit(stage: Stage, session: Session) -> None:
     """Train the networks of ``stage`` in place.
@@ -50,8 +52,9 @@ def fit(stage: Stage, session: Session) -> None:
     saved, spent = time.monotonic(), seconds_of_stage(checkpoint)
     began, finished = saved - spent, start
     allowed = stage.share * (session.seconds_left() + spent)
-    for step in range(start, min(stage.steps, session.trial.steps) if session.trial else stage.steps):
-        reached = max(step / stage.steps, (time.monotonic() - began) / allowed if allowed else 1.0)
+    steps = ENDLESS if loop.fill and stage.steps else stage.steps
+    for step in range(start, min(steps, session.trial.steps) if session.trial else steps):
+        reached = max(step / steps, (time.monotonic() - began) / allowed if allowed else 1.0)
         reached = processes.agree(reached) if loop.minutes else reached
         if reached >= 1:
             break  # out of time
@@ -64,20 +67,25 @@ def fit(stage: Stage, session: Session) -> None:
         finished = step + 1
         if session.trial:
             session.trial.step_ended(stage, device)
-        if processes.first and ((step + 1) % loop.log_steps == 0 or step + 1 == stage.steps):
+        if processes.first and ((step + 1) % loop.log_steps == 0 or step + 1 == steps):
             note = log.flush(step + 1)
             if session.progress:
-                session.progress(stage.name, step + 1, stage.steps, note)
+                session.progress(stage.name, step + 1, _expected(step, steps, reached), note)
             # Only between rows of metrics.csv, so that a resumed run writes the rows of an unstopped one.
-            if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < stage.steps:
+            if time.monotonic() - saved > 60 * loop.checkpoint_minutes and step + 1 < steps:
                 save_checkpoint(checkpoint, players, step + 1, time.monotonic() - began)
                 saved = time.monotonic()
-    if processes.first and finished < stage.steps:
+    if processes.first and finished < steps:
         log.flush(finished)
-    if processes.first and start < stage.steps:  # a stage that ran out of time is done, too
-        save_checkpoint(checkpoint, players, stage.steps, time.monotonic() - began)
+    if processes.first and start < steps:  # a stage that ran out of time is done, too
+        save_checkpoint(checkpoint, players, steps, time.monotonic() - began)
     for player in players:
         player.modules.eval()
+
+
+def _expected(step: int, steps: int, reached: float) -> int:
+    """Steps of a stage that time alone ends, by what is done; else as many as it has."""
+    return steps if steps != ENDLESS else max(step + 1, round(step / reached) if reached else 0)
 
 
 def _learn_from(
