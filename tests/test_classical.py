@@ -97,6 +97,19 @@ def test_labels_arrive_on_the_scans_own_grid(pair, carry, settings):
     taken = np.zeros(inside.shape, int)
     taken[inside] = labels.array[tuple(there[:, inside])]
     assert (taken == found.labels.reshape(-1)).mean() > 0.97
+    volumes = volume_change(found.field, scan.grid)
+    if isinstance(settings, Ants) and settings.transform in ("Rigid", "Affine"):
+        assert volumes.std() < 1e-3, "the same everywhere"
+        assert (abs(volumes.mean() - 1) < 1e-3) == (settings.transform == "Rigid"), "a rigid move keeps every volume"
+    else:
+        assert volumes.std() > 0.01
+
+
+def volume_change(field, grid):
+    """Determinants, by numpy, of where a field in mm of LPS axes takes the inner voxels of its grid."""
+    ras = field * [-1.0, -1.0, 1.0] + np.moveaxis(np.indices(field.shape[:3]), 0, -1) @ grid.affine[:3, :3].T
+    slopes = np.stack(np.gradient(ras, axis=(0, 1, 2)), -1)[1:-1, 1:-1, 1:-1]
+    return np.linalg.det(slopes) / np.linalg.det(grid.affine[:3, :3])
 
 
 def test_greedy_gives_the_same_labels_again_and_prints_no_results(pair, capfd):

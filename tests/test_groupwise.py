@@ -18,6 +18,7 @@ from soloatlas.groupwise import (
     segment_group,
     simulated_templates,
     spanning_tree,
+    ways_back,
 )
 from soloatlas.settings import Groupwise
 
@@ -97,6 +98,28 @@ def test_fields_lie_on_the_roots_grid():
     for image, field in zip(everyone, found, strict=True):
         apart = float((fields.warp(image, field) - atlases[root]).square().mean())
         assert apart <= 0.3 * max(1e-4, float((image - atlases[root]).square().mean()))
+
+
+def test_the_way_back_brings_the_root_onto_the_image():
+    root, image = ball((10, 9, 8)), ball((13, 11, 8), 4.0)
+    to_image = demons(root, image, (30, 20, 10), 1.5)
+    back = ways_back([root, image], 1, 0, to_image, Groupwise())
+
+    def apart(field):
+        return float((fields.warp(root, field) - image).square().mean())
+
+    assert apart(back) < 0.05 * apart(torch.zeros_like(back))
+    assert not torch.equal(back, fields.invert(to_image)), "it is refined"
+    assert torch.equal(ways_back([root, image], 0, 0, torch.zeros_like(back), Groupwise()), torch.zeros_like(back))
+
+
+def test_a_group_that_the_disk_has_no_room_for_is_refused(monkeypatch):
+    from types import SimpleNamespace
+
+    monkeypatch.setattr("soloatlas.groupwise.shutil.disk_usage", lambda path: SimpleNamespace(free=1e5))
+    atlases, scans = [ball((10, 9, 8)), ball((9, 10, 8))], [ball((12, 9, 8)), ball((10, 9, 10))]
+    with pytest.raises(InputError, match=r"a group of 2 scans needs 0\.0 GB .* segment fewer scans at a time"):
+        segment_group(atlases, [labels_of(a) for a in atlases], scans, 2, Groupwise())
 
 
 def test_a_group_is_segmented():

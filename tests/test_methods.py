@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from soloatlas import methods
 from soloatlas.data.demo import simulate_cohort
 from soloatlas.data.files import read_labels, read_volume
+from soloatlas.errors import InputError
 from soloatlas.methods import available_methods
 
 
@@ -61,6 +63,26 @@ def test_a_method_of_another_package_is_listed_trained_and_segments(with_example
     soloatlas("segment", run, study.test_images[0], "--output", tmp_path / "found", "--refine", "1")
     found, given = read_labels(tmp_path / "found/test_01.nii.gz"), read_volume(study.test_images[0])
     assert found.grid.matches(given.grid) and set(np.unique(found.array)) == {0, 1, 2, 3, 4, 5}
+
+
+def test_a_package_that_cannot_be_loaded_does_not_hide_the_others(monkeypatch, caplog):
+    class Broken:
+        def load(self):
+            raise ImportError("no module named medpy")
+
+    class Misnamed:
+        def load(self):
+            return methods.load_method("unet")
+
+    points = {**methods._entry_points(), "broken": Broken(), "misnamed": Misnamed()}
+    monkeypatch.setattr(methods, "_entry_points", lambda: points)
+    known = available_methods()
+    assert "os-medseg" in known and not {"broken", "misnamed"} & set(known)
+    assert "no module named medpy" in caplog.text and "METHOD.name must be 'misnamed'" in caplog.text
+    with pytest.raises(
+        InputError, match=r"broken: the package of this method cannot be loaded \(no module named medpy"
+    ):
+        methods.load_method("broken")
 
 
 def test_the_page_on_adding_a_method_shows_the_package_that_is_tested():

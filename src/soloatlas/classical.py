@@ -136,7 +136,8 @@ def write_ants_field(
 
 def _seeded_ants(settings: Ants) -> Any:
     """ANTsPy on one thread, its random numbers seeded."""
-    os.environ.setdefault("ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS", "1")  # read when ITK is loaded
+    # Read when ITK is loaded; several threads would not always give the same, whatever the user's shell says.
+    os.environ["ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS"] = "1"
     try:
         import ants
     except ImportError as error:

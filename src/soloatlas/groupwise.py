@@ -8,7 +8,10 @@ the grid of one image points into another, ``warp(other, field)`` resembles the 
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Sequence
+import shutil
+import tempfile
+from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -19,6 +22,8 @@ from scipy.sparse.csgraph import dijkstra, minimum_spanning_tree
 from torch import Tensor
 
 from soloatlas import fields
+from soloatlas.atomic import write_array
+from soloatlas.errors import InputError
 from soloatlas.settings import Groupwise
 
 Tell = Callable[[str, int, int], None]
@@ -41,28 +46,55 @@ def segment_group(
         settings: see `Groupwise`.
         tell: called with (task, done, total).
     """
-    images = [*atlases, *scans]
-    _, to_root = register_to_root(list(atlases), list(scans), settings, tell)
-    from_root = [fields.invert(field) for field in to_root]
-    first = len(atlases)
+    images, first = [*atlases, *scans], len(atlases)
+    root, to_root = register_to_root(list(atlases), list(scans), settings, tell)
+    from_root = [ways_back(images, i, root, field, settings) for i, field in enumerate(to_root)]
     classes = [c[0, 0].numpy() for c in labels] + [None] * len(scans)
-    between: dict[tuple[int, int], Tensor] = {}
-    for number in range(settings.rounds):
-        found = []
-        for target in range(first, len(images)):
-            voters = [i for i in range(len(images)) if i != target and classes[i] is not None]
-            for voter in voters:
-                if (target, voter) not in between:
-                    there = fields.compose(from_root[target], to_root[voter])
-                    between[target, voter] = demons(
-                        images[target], images[voter], settings.refine_iterations, settings.refine_sigma, there
-                    ).half()
-            pairs = [(images[v], classes[v], between[target, v].float()) for v in voters]
-            found.append(fuse(images[target], pairs, class_count))  # type: ignore[arg-type]
-            if tell:
-                tell(f"fusion {number + 1}", target - first + 1, len(scans))
-        classes[first:] = found
+    with tempfile.TemporaryDirectory(prefix="soloatlas-group-") as folder:
+        _require_room(folder, atlases[0], len(images), len(scans))
+
+        def between(target: int, voter: int) -> Tensor:
+            path = Path(folder) / f"{target}-{voter}.npy"
+            if not path.exists():
+                there = fields.compose(from_root[target], to_root[voter])
+                write_array(path, refined(images[target], images[voter], there, settings).half().numpy())
+            return torch.from_numpy(np.load(path)).float()
+
+        for number in range(settings.rounds):
+            found = []
+            for target in range(first, len(images)):
+                voters = [i for i in range(len(images)) if i != target and classes[i] is not None]
+                pairs = ((images[v], classes[v], between(target, v)) for v in voters)
+                found.append(fuse(images[target], pairs, class_count))  # type: ignore[arg-type]
+                if tell:
+                    tell(f"fusion {number + 1}", target - first + 1, len(scans))
+            classes[first:] = found
     return classes[first:]  # type: ignore[return-value]
+
+
+def ways_back(images: Sequence[Tensor], image: int, root: int, to_image: Tensor, settings: Groupwise) -> Tensor:
+    """Field on an image's grid pointing into the root: the inverse of the other, refined."""
+    back = fields.invert(to_image)
+    return back if image == root else refined(images[image], images[root], back, settings)
+
+
+def refined(fixed: Tensor, moving: Tensor, start: Tensor, settings: Groupwise) -> Tensor:
+    """A field that a few more steps bring nearer."""
+    return demons(fixed, moving, settings.refine_iterations, settings.refine_sigma, start)
+
+
+def _require_room(folder: str, image: Tensor, images: int, scans: int) -> None:
+    """Fields of all pairs lie on the disk meanwhile, half a number each.
+
+    Raises:
+        InputError: the disk has no room for them.
+    """
+    needed, free = scans * (images - 1) * 3 * 2 * image.numel(), shutil.disk_usage(folder).free
+    if needed > 0.9 * free:
+        raise InputError(
+            f"a group of {scans} scans needs {needed / 1e9:.1f} GB in {Path(folder).parent} for the fields of all its "
+            f"pairs, {free / 1e9:.1f} are free; segment fewer scans at a time, take a coarser --spacing, or set TMPDIR"
+        )
 
 
 def register_to_root(
@@ -200,7 +232,7 @@ def _itk_field(field: Tensor) -> Any:
     return SimpleITK.GetImageFromArray(np.ascontiguousarray(array), isVector=True)
 
 
-def fuse(target: Tensor, voters: Sequence[tuple[Tensor, np.ndarray, Tensor]], class_count: int) -> np.ndarray:
+def fuse(target: Tensor, voters: Iterable[tuple[Tensor, np.ndarray, Tensor]], class_count: int) -> np.ndarray:
     """Class map (x, y, z) of ``target`` by weighted votes.
 
     A voter's weight at a voxel is exp(-d^2 / (2 s^2)), d the root mean squared difference of the 3x3x3 patches there

@@ -8,7 +8,7 @@ import torch
 
 from soloatlas.augmentation import smooth_displacement
 from soloatlas.errors import InputError
-from soloatlas.fields import warp
+from soloatlas.fields import folding_fraction, warp
 from soloatlas.losses.similarity import local_cross_correlation
 from soloatlas.methods import clmorph, os_medseg, transmorph, voxelmorph_1, voxelmorph_2
 from soloatlas.networks.choice import REGISTRATION_NETWORKS, build
@@ -135,6 +135,14 @@ def test_a_velocity_can_be_integrated_at_half_size():
         return float((found[0] - found[1]).abs().mean() / found[0].abs().mean())
 
     assert apart(smooth) < 0.05 < 0.3 < apart(rough)
+
+
+def test_an_integrated_velocity_does_not_fold_where_a_displacement_would():
+    settings = voxelmorph_2.preset("paper").registration
+    diffeomorphic = replace(settings, integration_steps=7)
+    rough = RegistrationOutput(smooth_displacement((32, 32, 32), 8.0, 8, torch.Generator().manual_seed(0)))
+    assert folding_fraction(field_of(rough, settings)) > 0.02
+    assert folding_fraction(field_of(rough, diffeomorphic)) == 0
 
 
 @pytest.mark.parametrize(("name", "network"), [("transmorph", "transmorph"), ("clmorph", "clmorph-gaussian")])

@@ -102,6 +102,15 @@ def test_a_layer_of_slices_is_a_plain_2d_convolution():
     torch.testing.assert_close(layer(x)[..., 1], functional.leaky_relu(flat, 0.2), atol=1e-6, rtol=1e-5)
 
 
+def test_sizes_of_clmorphs_network():
+    def of(*layers):  # inputs, outputs, kernel: weights and biases
+        return sum(i * o * k**3 + o for i, o, k in layers)
+
+    pairs = [(1, 16, 16), (16, 32, 32), (32, 64, 64), (128, 256, 128), (256, 128, 64), (128, 64, 32), (64, 32, 16)]
+    blocks = sum(of((i, m, 3), (m, o, 3)) + 2 * (m + o) for i, m, o in pairs)  # two numbers a channel of batch norm
+    assert count(CLMorph()) == blocks + of((16, 3, 3)) + 2 * of((64, 64, 1)) == 3_448_147
+
+
 @pytest.mark.parametrize("half_resolution", [False, True])
 def test_clmorph_draws_its_field_in_training_alone(half_resolution):
     torch.manual_seed(0)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import logging
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -12,6 +13,8 @@ from typing import Any, Literal
 
 from soloatlas.errors import InputError
 from soloatlas.settings import Segmenter, describe, override
+
+log = logging.getLogger("soloatlas")
 
 Family = Literal["LS", "Trad", "ABS", "LRLS", "supervised", "multi-atlas"]
 
@@ -51,7 +54,13 @@ class Method:
 
 def available_methods() -> dict[str, Method]:
     """Every installed method by name; another package adds one by the entry point ``soloatlas.methods``."""
-    return {name: load_method(name).METHOD for name in _entry_points()}
+    found = {}
+    for name in _entry_points():
+        try:
+            found[name] = load_method(name).METHOD
+        except InputError as error:  # somebody else's package: the other methods are none the worse
+            log.warning("%s", error)
+    return found
 
 
 def lacks_modules(method: Method) -> str:
@@ -71,7 +80,14 @@ def load_method(name: str) -> ModuleType:
         close = difflib.get_close_matches(name, points, n=1)
         hint = f"did you mean {close[0]}? " if close else ""
         raise InputError(f"{name}: not a method; {hint}known: {', '.join(points)}")
-    module: ModuleType = points[name].load()
+    try:
+        module: ModuleType = points[name].load()
+    except Exception as error:  # whatever an installed package does when it is imported
+        raise InputError(
+            f"{name}: the package of this method cannot be loaded ({error}); update or remove it"
+        ) from error
+    if getattr(getattr(module, "METHOD", None), "name", "") != name:
+        raise InputError(f"{name}: the package of this method calls it otherwise; its METHOD.name must be {name!r}")
     return module
 
 
