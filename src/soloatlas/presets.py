@@ -7,6 +7,7 @@ method here therefore starts from the same parts and says in its own file what i
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 from soloatlas.settings import Augment, Prepare, Registration, Segmenter, Segmenting
 
@@ -32,6 +33,30 @@ def registration(preset: str) -> Registration:
         learning_rate=1e-3,
         schedule="cosine",
     )
+
+
+def of_network(network: str, preset: str) -> dict[str, Any]:
+    """What a registration network takes of its own, wherever it serves: its authors' widths, and a rate it can bear.
+
+    Under ``quick`` TransMorph has half its widths, since 47 million parameters are slow on a CPU, and a third of the
+    convolutions' rate, which a transformer does not bear. Empty for a network that is not known.
+    """
+    if network == "siamese":
+        return {"channels": registration(preset).channels}
+    if network == "transmorph" and preset == "quick":
+        return {"channels": (48, 96, 192, 384), "learning_rate": 3e-4}
+    return {"channels": WIDTHS[network]} if network in WIDTHS else {}
+
+
+WIDTHS = {
+    "voxelmorph": (16, 32, 32, 32),
+    "voxelmorph-pooled": (16, 32, 32, 32),
+    "voxelmorph-short": (16, 32, 32, 32),
+    "transmorph": (96, 192, 384, 768),
+    "clmorph": (16, 32, 64, 256),
+    "clmorph-gaussian": (16, 32, 64, 256),
+    "group": (16, 32, 64, 128),  # and 256 at 1/16
+}
 
 
 def student(preset: str) -> Segmenter:

@@ -6,11 +6,12 @@ from dataclasses import replace
 import pytest
 import torch
 
+from soloatlas import presets
 from soloatlas.augmentation import smooth_displacement
 from soloatlas.errors import InputError
 from soloatlas.fields import folding_fraction, warp
 from soloatlas.losses.similarity import local_cross_correlation
-from soloatlas.methods import clmorph, os_medseg, transmorph, voxelmorph_1, voxelmorph_2
+from soloatlas.methods import clmorph, os_medseg, settings_of, transmorph, voxelmorph_1, voxelmorph_2
 from soloatlas.networks.choice import REGISTRATION_NETWORKS, build
 from soloatlas.networks.registration import RegistrationOutput, VoxelMorph
 from soloatlas.registration import field_of, predict_field, registration_network
@@ -155,6 +156,24 @@ def test_networks_that_draw_learn_the_same_twice(material, session, name, networ
         nets = METHODS[name].train(material, settings, replace(session, folder=session.folder / str(k)))
         found.append(torch.cat([p.detach().flatten() for p in nets["registration"].parameters()]))
     assert torch.equal(*found)
+
+
+def test_a_network_brings_its_own_widths_and_rate_wherever_it_serves():
+    def of(*changes, preset="quick", method=os_medseg):
+        return settings_of(method, preset, changes).registration
+
+    for name, method in METHODS.items():
+        for preset in PRESETS:
+            own = method.preset(preset).registration
+            found = of(f"registration.network={own.network}", preset=preset)
+            same = own.channels if name != "voxelmorph-1" else (16, 32, 32, 32)  # two methods, one network
+            assert (found.channels, found.learning_rate) == (same, own.learning_rate), (name, preset)
+    assert of("registration.network='transmorph'", "registration.learning_rate=2e-3").learning_rate == 2e-3
+    assert of("registration.channels=[8,16,32,64]", "registration.network=transmorph").channels == (8, 16, 32, 64)
+    assert of("registration.network=siamese", method=voxelmorph_1) == replace(
+        voxelmorph_1.preset("quick").registration, network="siamese", channels=(16, 32, 32, 32)
+    )
+    assert set(REGISTRATION_NETWORKS) == {n for n in REGISTRATION_NETWORKS if presets.of_network(n, "paper")}
 
 
 @pytest.mark.parametrize("network", [n for n in REGISTRATION_NETWORKS if n != "siamese"])

@@ -11,6 +11,7 @@ from importlib import metadata, util
 from types import ModuleType
 from typing import Any, Literal
 
+from soloatlas import presets
 from soloatlas.errors import InputError
 from soloatlas.settings import Segmenter, describe, override
 
@@ -102,7 +103,7 @@ def settings_of(method: ModuleType, preset: str, changes: Iterable[str] = ()) ->
     Raises:
         InputError: a change that the method's settings do not take.
     """
-    changes = list(changes)
+    changes = with_network_values(list(changes), preset)
     settings = override(method.preset(preset), changes)
     if getattr(settings, "form", "table") == "table":
         return settings
@@ -110,6 +111,14 @@ def settings_of(method: ModuleType, preset: str, changes: Iterable[str] = ()) ->
     # a run's record shows every value in effect, and any --set still wins, wherever it stands. Networks are chosen by
     # the settings alone; no code asks for the form.
     return override(method.original(preset), changes)
+
+
+def with_network_values(changes: list[str], preset: str) -> list[str]:
+    """The changes, and before them what the registration network that they name takes of its own."""
+    given = {key.strip(): value.strip().strip("\"'") for key, _, value in (change.partition("=") for change in changes)}
+    own = presets.of_network(given.get("registration.network", ""), preset)
+    values = {f"registration.{key}": list(v) if isinstance(v, tuple) else v for key, v in own.items()}
+    return [*(f"{key}={value}" for key, value in values.items() if key not in given), *changes]
 
 
 def check_settings(settings: Any, syn: bool = False) -> None:

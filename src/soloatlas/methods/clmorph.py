@@ -35,7 +35,7 @@ def preset(name: str) -> Settings:
 
     Similarity, smoothness, rate and length are those of every method of Table I of OS-MedSeg.
     """
-    registration = replace(presets.registration(name), network="clmorph", channels=(16, 32, 64, 256))
+    registration = replace(presets.registration(name), network="clmorph", **presets.of_network("clmorph", name))
     return Settings(presets.prepare(name), registration)
 
 

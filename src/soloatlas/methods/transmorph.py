@@ -33,12 +33,9 @@ def preset(name: str) -> Settings:
     """The settings of a preset: quick, standard, paper or paper-ct.
 
     Similarity, smoothness, rate and length are those of every method of Table I of OS-MedSeg.
-    ``quick`` takes half the widths: 47 million parameters are slow on a CPU.
     """
-    channels = (48, 96, 192, 384) if name == "quick" else (96, 192, 384, 768)
-    registration = replace(presets.registration(name), network="transmorph", channels=channels, beta=0.0)
-    if name == "quick":  # a transformer does not bear the convolutions' rate
-        registration = replace(registration, learning_rate=3e-4)
+    own = presets.of_network("transmorph", name)
+    registration = replace(presets.registration(name), network="transmorph", beta=0.0, **own)
     return Settings(presets.prepare(name), registration)
 
 
