@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import numpy as np
 import pytest
 import torch
 
@@ -14,6 +15,7 @@ from soloatlas.losses.similarity import local_cross_correlation
 from soloatlas.methods import clmorph, os_medseg, settings_of, transmorph, voxelmorph_1, voxelmorph_2
 from soloatlas.networks.choice import REGISTRATION_NETWORKS, build
 from soloatlas.networks.registration import RegistrationOutput, VoxelMorph
+from soloatlas.networks.transmorph import relative_positions
 from soloatlas.registration import field_of, predict_field, registration_network
 from soloatlas.settings import PRESETS, override
 
@@ -103,6 +105,26 @@ def test_any_size(name, size, half_resolution):
     output = network(images(1, *size), images(2, *size, seed=1))
     assert output.field.shape == (2, 3, *size)
     assert torch.isfinite(output.field).all() and output.field.abs().max() > 0
+
+
+def test_offsets_within_a_window_have_biases_of_their_own_also_in_small_maps():
+    from monai.networks.nets.swin_unetr import WindowAttention
+
+    monais = WindowAttention(8, 2, (5, 6, 7)).relative_position_index
+    assert np.array_equal(relative_positions((5, 6, 7), (5, 6, 7)), monais.numpy())
+    small = relative_positions((2, 6, 3), (5, 6, 7))
+    voxels = np.indices((2, 6, 3)).reshape(3, -1)
+    rows = {}
+    for i, one in enumerate(voxels.T):
+        for j, other in enumerate(voxels.T):
+            rows.setdefault(tuple(one - other), set()).add(int(small[i, j]))
+    assert all(len(found) == 1 for found in rows.values()), "equal offsets, one bias"
+    assert len(set.union(*rows.values())) == len(rows) == 3 * 11 * 5, "and each its own"
+    network = build("transmorph", channels=(8, 16, 32, 64))
+    kept = set(network.state_dict())
+    network(images(1, 32, 64, 96), images(1, 32, 64, 96, seed=1))
+    assert network.stages[3].blocks[0].attn.relative_position_index.shape == (6, 6)  # of a map of 1x2x3
+    assert set(network.state_dict()) == kept and not [key for key in kept if "relative_position_index" in key]
 
 
 def test_stages_of_a_transformer_double():

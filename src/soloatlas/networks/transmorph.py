@@ -4,13 +4,15 @@ J. Chen et al., "TransMorph: Transformer for unsupervised medical image registra
 2022. The Swin layers are MONAI's.
 """
 
+import functools
 from collections.abc import Sequence
 from itertools import pairwise
 
+import numpy as np
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
-from torch.nn import functional
+from torch.nn.functional import avg_pool3d, interpolate, leaky_relu, pad
 
 from soloatlas.errors import InputError
 from soloatlas.networks.layers import convolve, normalise
@@ -60,6 +62,8 @@ class TransMorph(nn.Module):
             BasicLayer(width, depth, heads, window, drop_path=rate.tolist(), mlp_ratio=4.0, qkv_bias=False)
             for width, depth, heads, rate in zip(channels, DEPTHS, HEADS, rates, strict=True)
         )
+        for stage in self.stages:
+            _know_positions(stage, window)
         self.merges = nn.ModuleList(PatchMergingV2(width) for width in channels[:-1])
         self.norms = nn.ModuleList(nn.LayerNorm(width) for width in channels)
         self.at_half, self.at_full = _Layer(2, half), _Layer(2, full)
@@ -79,12 +83,12 @@ class TransMorph(nn.Module):
         shape = fixed.shape[2:]
         pair = _padded(torch.cat([moving.expand_as(fixed), fixed], 1))
         skips = self._encode(pair)
-        skips.append(self.at_half(functional.avg_pool3d(pair, 2)))
+        skips.append(self.at_half(avg_pool3d(pair, 2)))
         if not self.half_resolution:
             skips.append(self.at_full(pair))
         x, *rest = skips
         for block, skip in zip(self.decoder, rest, strict=True):
-            x = functional.interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
+            x = interpolate(x, scale_factor=2, mode="trilinear", align_corners=False)
             x = block(torch.cat([x, skip.to(x.dtype)], 1))
         with torch.autocast(x.device.type, enabled=False):
             field = self.flow(x.float())
@@ -97,11 +101,36 @@ class TransMorph(nn.Module):
         x = _first(self.embed_norm(x))
         levels: list[Tensor] = []
         for depth, (stage, norm) in enumerate(zip(self.stages, self.norms, strict=True)):
+            _know_positions(stage, x.shape[2:], x.device)
             x = stage(x)
             levels.insert(0, _first(norm(_last(x))))
             if depth < len(self.merges):
                 x = _first(self.merges[depth](_last(x)))
         return levels
+
+
+def _know_positions(stage: nn.Module, size: Sequence[int], device: torch.device | None = None) -> None:
+    """Give every offset within a window its own bias, also where a map of this size is smaller than the window.
+
+    MONAI cuts the positions of the whole window short there, and equal offsets get different biases. Nothing of it is
+    kept with the weights.
+    """
+    table: tuple[int, int, int] = stage.window_size  # type: ignore[assignment]
+    window = tuple(min(n, w) for n, w in zip(size, table, strict=True))
+    found = torch.from_numpy(relative_positions(window, table)).to(device)
+    for block in stage.blocks:  # type: ignore[union-attr]
+        block.attn.register_buffer("relative_position_index", found, persistent=False)
+
+
+@functools.cache
+def relative_positions(window: tuple[int, ...], table: tuple[int, ...]) -> np.ndarray:
+    """(n, n) rows, in a table of biases, of the offsets between the n voxels of ``window``.
+
+    The table holds each offset within a window of the size ``table``, the last axis running fastest.
+    """
+    voxels = np.indices(window).reshape(len(window), -1)
+    offsets = voxels[:, :, None] - voxels[:, None, :] + np.reshape(table, (-1, 1, 1)) - 1
+    return np.ravel_multi_index(tuple(offsets), tuple(2 * n - 1 for n in table)).astype(np.int64)
 
 
 class _Layer(nn.Module):
@@ -111,7 +140,7 @@ class _Layer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         x = convolve(self.conv, x)
-        return functional.leaky_relu(normalise(x, x.shape[1]), 0.01)
+        return leaky_relu(normalise(x, x.shape[1]), 0.01)
 
 
 def _last(x: Tensor) -> Tensor:
@@ -125,4 +154,4 @@ def _first(x: Tensor) -> Tensor:
 def _padded(x: Tensor) -> Tensor:
     """With zeros behind the end of each axis, up to a multiple of 32."""
     missing: Sequence[int] = [-n % MULTIPLE for n in x.shape[2:]]
-    return functional.pad(x, [n for size in reversed(missing) for n in (0, size)])
+    return pad(x, [n for size in reversed(missing) for n in (0, size)])
