@@ -17,11 +17,11 @@ STEPS = 6  # that are timed in each run (tiny: 1), after a first one; making the
 WITHOUT = ("adversary=false", "cycle=false")  # what LT-Net's Table 1 calls VoxelMorph
 
 
-def build(preset: str, classes: int, place: Place) -> Case:
+def build(preset: str, classes: int, place: Place, steps: int = STEPS) -> Case:
     """A short training of each, by the program's own loop. Nothing to be equal: LT-Net does more."""
     from inputs import material
 
-    prepared, steps = material(place, classes, 4), 1 if place.size == "tiny" else STEPS
+    prepared, steps = material(place, classes, 4), 1 if place.size == "tiny" else steps
 
     def training(*changes: str) -> Run:
         return lambda: train(prepared, preset, steps, changes)
@@ -72,6 +72,14 @@ ITEM = Item(
             {"large": (160, 160, 128)},
             rounds=(3, 10),
             devices=("cuda",),
+        ),
+        Part(
+            "38 structures, 160x160x128, memory",
+            partial(build, "paper", 39, steps=1),
+            {ALONE: {"cpu": {"process_gb": 12}}},
+            {"large": (160, 160, 128)},
+            rounds=(0, 0),
+            devices=("cpu",),
         ),
     ],
 )
