@@ -107,6 +107,8 @@ def test_segmentations_lie_on_the_grid_of_their_input(tiny, study, tmp_path):
     np.testing.assert_array_equal(made.affine, given.affine)
     assert set(np.unique(made.get_fdata())) <= {0, 1, 2, 3, 4, 5}
     assert nibabel.load(tmp_path / "fields/test_01_field.nii.gz").header.get_intent()[0] == "vector"
+    way = nibabel.load(tmp_path / "fields/test_01_to_atlas.nii.gz")
+    assert way.shape == (*given.shape, 1, 3) and np.array_equal(way.affine, given.affine)
     total = sum(nibabel.load(p).get_fdata() for p in (tmp_path / "probabilities").glob("test_01_*.nii.gz"))
     np.testing.assert_allclose(total, 1, atol=1e-3)
     with (tmp_path / "volumes.csv").open() as file:
@@ -331,6 +333,12 @@ def test_structures_that_the_working_grid_does_not_hold_are_named(study, tmp_pat
     (tmp_path / "none").mkdir()
     refused("train", *given, *one, says="no structure is left on the working grid")
     assert list((tmp_path / "none").iterdir()) == []
+
+
+def test_a_grid_too_small_to_judge_leaves_no_run_behind(study, tmp_path):
+    small = [*TINY, "--method", "lt-net", "--set", "prepare.spacing=12"]
+    refused("train", study, "--output", tmp_path / "run", *small, says="24 along each axis are the least")
+    assert not (tmp_path / "run").exists()
 
 
 def test_a_bad_scan_in_the_pool_is_named_before_anything_is_trained(study, tmp_path):

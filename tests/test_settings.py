@@ -33,7 +33,7 @@ def test_a_section_with_a_switch_can_be_turned_off_as_a_whole():
         ("hint=1", "is a section"),
         ("hint.weight", "expected key=value"),
         ("student.channels=8", "expected a list"),
-        ("prepare.percentiles=[1, 2, 3]", "expected a list"),
+        ("prepare.percentiles=[1, 2, 3]", "expected 2 numbers in a list"),
     ],
 )
 def test_a_wrong_assignment_is_answered_in_one_line(assignment, message):

@@ -246,18 +246,13 @@ def choose_atlas(scans: Path, by: str, transductive: Path | None, as_json: bool,
     """Rank SCANS by how like the others they are: the first is the one to label."""
     from soloatlas.data.files import list_scans
     from soloatlas.prepare import choose_atlas as rank
-    from soloatlas.prepare import closest_to_average
     from soloatlas.progress import counting
 
+    tests = list_scans(transductive) if transductive else ()
     watch = counting(progress, "choose-atlas")
-    if by == "average":
-        if transductive:
-            raise InputError("--by average looks at SCANS alone; leave out --transductive")
-        ranking, rule = closest_to_average(list_scans(scans), progress=watch), "NCC to the mean of the other scans"
-    else:
-        tests = list_scans(transductive) if transductive else ()
-        ranking = rank(list_scans(scans), transductive=tests, progress=watch)
-        rule = "mean NCC to the test scans (transductive)" if transductive else "mean NCC to the other scans"
+    ranking = rank(list_scans(scans), tests, progress=watch, by=by)  # type: ignore[arg-type]
+    rule = "mean NCC to the test scans (transductive)" if transductive else "mean NCC to the other scans"
+    rule = "NCC to the mean of the other scans" if by == "average" else rule
     if as_json:
         rows = [{"scan": name, "ncc": round(score, 5)} for name, score in ranking]
         click.echo(json.dumps({"rule": rule, "ranking": rows}, indent=1))

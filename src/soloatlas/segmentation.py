@@ -15,16 +15,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from soloatlas.atomic import no_empty_folders, read_json, require_own, require_writable, write_json
-from soloatlas.data.files import (
-    file_sha256,
-    find_scans,
-    scan_name,
-    write_displacements,
-    write_volume,
-    written_name,
-)
+from soloatlas.data.files import file_sha256, find_scans, scan_name, write_volume, written_name
 from soloatlas.data.volume import Volume
 from soloatlas.errors import InputError, RunError
+from soloatlas.field_files import write_field, write_way_to_atlas
 from soloatlas.prepare import Prepared, place, prepare_ahead, prepare_labels, prepare_scan
 from soloatlas.prepare.grids import grid_to_json
 from soloatlas.runs import Run, load_weights, versions
@@ -277,7 +271,8 @@ class Worker:
         if self.wishes.probabilities:
             self._write_probabilities(maps, prepared, scan, output / "probabilities", name)
         if self.wishes.fields and field is not None:
-            write_field(field, prepared, output / "fields", name)
+            write_field(field, prepared.placement, output / "fields", name)
+            write_way_to_atlas(field, prepared.placement, output / "fields", name)
         return classes
 
     def _probabilities(self, image: Tensor, field: Tensor | None) -> Tensor:
@@ -300,22 +295,6 @@ class Worker:
 
         for number, probability in native_probabilities(maps, prepared.placement):
             write_volume(folder / f"{name}_{self.run.table.values[number]:03d}.nii.gz", probability, scan.grid)
-
-
-def write_field(field: Tensor, prepared: Prepared, folder: Path, name: str) -> None:
-    """Write a field and its Jacobian determinant on the working grid.
-
-    ``<name>_field.nii.gz`` is a displacement field as ITK, ANTs and Slicer read it: vectors in mm in LPS+
-    world axes, pointing from the (aligned) scan into the atlas. ``<name>_jacobian.nii.gz`` is its Jacobian
-    determinant.
-    """
-    from soloatlas.fields import jacobian_determinant
-
-    grid = prepared.placement.working
-    in_voxels = field[0].cpu().numpy().astype(np.float64)
-    ras = np.einsum("ij,jxyz->xyzi", grid.affine[:3, :3], in_voxels)
-    write_displacements(folder / f"{name}_field.nii.gz", ras * np.array([-1.0, -1.0, 1.0]), grid)
-    write_volume(folder / f"{name}_jacobian.nii.gz", jacobian_determinant(field)[0].cpu().numpy(), grid)
 
 
 def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress | None = None) -> Path:
@@ -347,7 +326,7 @@ def write_pairs(run: Run, output: Path, device: str = "auto", progress: Progress
         write_volume(output / "images" / name, image, run.working)
         write_volume(output / "scans" / name, prepared.image, run.working)
         write_volume(output / "labels" / name, run.table.decode(classes), run.working)
-        write_field(field, prepared, output / "fields", scan_name(path))
+        write_field(field, prepared.placement, output / "fields", scan_name(path))
     write_json(output / "labels.json", run.table.to_json())
     write_json(output / "grid.json", grid_to_json(run.working))
     return output

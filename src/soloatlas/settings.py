@@ -266,7 +266,8 @@ def _convert(value: Any, kind: Any, where: str) -> Any:
         return None if value in (None, "none") else _convert(value, choices[0], where)
     if origin is tuple:
         if not isinstance(value, (list, tuple)) or (choices[-1] is not Ellipsis and len(value) != len(choices)):
-            raise InputError(f"{where}: expected a list such as [1, 2], got {value!r}")
+            asked = "a list such as [1, 2]" if choices[-1] is Ellipsis else f"{len(choices)} numbers in a list"
+            raise InputError(f"{where}: expected {asked}, got {value!r}")
         return tuple(_convert(item, choices[0], where) for item in value)
     if kind is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)

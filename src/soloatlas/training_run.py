@@ -111,9 +111,9 @@ class TrainingRun:
 
     def withdraw(self) -> None:
         """Take back the record of a request that was refused before anything was learnt, or it would bar the next."""
-        if not self.begun and not (self.folder / "metrics.csv").exists():
+        if not self.begun and not (self.folder / "checkpoints").exists():
             _let_log_go()
-            for name in ("run.json", "log.txt"):
+            for name in ("run.json", "log.txt", "metrics.csv"):
                 (self.folder / name).unlink(missing_ok=True)
 
     @property

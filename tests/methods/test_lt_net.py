@@ -191,6 +191,9 @@ def test_noise_hides_grain_from_the_discriminator_and_is_the_same_in_a_resumed_r
         ("cycle.pull=1.5", "share of the gradient"),
         ("adversary.noise=-0.1", "0 or more"),
         ("registration.batch=0", "at least 1"),
+        ("betas=[0.9,1.0]", "betas=.* both must be below 1"),
+        ("adversary.betas=[1.5,0.9]", "adversary.betas=.* both must be below 1"),
+        ("prepare.multiple=8", "networks halve four times; give 16 or 32"),
     ],
 )
 def test_settings_that_cannot_be_trained_are_refused_up_front(change, said):

@@ -73,6 +73,9 @@ def test_the_scan_closest_to_the_average_comes_first(tmp_path: Path) -> None:
     scores = [score for _, score in ranked]
     assert scores == sorted(scores, reverse=True) and 0.5 < scores[0] < 1
     assert steps[-1] == (20, 20)
+    assert choose_atlas(tmp_path, workers=1, by="average") == ranked
+    with pytest.raises(InputError, match="leave out --transductive"):
+        choose_atlas(scans, transductive=scans[:1], by="average")
     with pytest.raises(InputError, match="at least three"):
         closest_to_average(scans[:2])
 

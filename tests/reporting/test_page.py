@@ -165,6 +165,18 @@ def test_unfinished_run_shows_what_is_there(run: Path) -> None:
     assert "Eq. 11, cross entropy" in page.text
 
 
+@pytest.mark.parametrize(("right", "said"), [(0.8, ""), (0.99, "certain of its"), (0.5, "no better than chance")])
+def test_the_page_says_how_the_adversarial_game_went(run: Path, right: float, said: str) -> None:
+    rows = [
+        f"correspond,{step},{term},{value}" for step in (10, 20) for term, value in (("D right", right), ("total", 1))
+    ]
+    (run / "metrics.csv").write_text("\n".join(["stage,step,term,value", *rows]) + "\n")
+    text = render(run).text
+    assert f"judged {100 * right:.0f} % of the patches rightly" in text
+    assert "but for the discriminator's verdicts" in text
+    assert ("The adversarial game was one-sided" in text) == bool(said) and said in text
+
+
 def test_damaged_parts_are_left_out(run: Path) -> None:
     (run / "samples.npz").write_bytes(b"PK\x03\x04 cut short")
     (run / "metrics.csv").write_text("stage,step,term,value\nregister,ten,similarity,1\n")

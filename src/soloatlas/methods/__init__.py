@@ -161,6 +161,10 @@ def _check_numbers(settings: Any) -> None:
             raise InputError(f"{key}={_plain(value)}: must be above 0")
         if min(numbers) < 0:
             raise InputError(f"{key}={_plain(value)}: must be 0 or more")
+        if name == "betas" and max(numbers) >= 1:
+            raise InputError(f"{key}={_plain(value)}: both must be below 1")
+    if settings.prepare.multiple % 16:
+        raise InputError(f"prepare.multiple={settings.prepare.multiple}: networks halve four times; give 16 or 32")
     if hasattr(settings, "registration") and settings.registration.window % 2 == 0:
         raise InputError(f"registration.window={settings.registration.window}: must be odd, with a voxel in its middle")
     for key in ("percentiles", "window"):

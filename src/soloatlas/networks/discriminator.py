@@ -44,7 +44,10 @@ class PatchDiscriminator(nn.Module):
         """
         if min(image.shape[2:]) < SMALLEST:
             size = "x".join(map(str, image.shape[2:]))
-            raise InputError(f"a working grid of {size} voxels is too small to judge; use --set adversary=false")
+            raise InputError(
+                f"a working grid of {size} voxels is too small to judge, {SMALLEST} along each axis are the least; "
+                "take a finer --spacing, or leave the discriminator out by --set adversary=false"
+            )
         first, *inner, last = self.layers
         x = functional.leaky_relu(convolve(first, image), 0.2)
         for layer in inner:

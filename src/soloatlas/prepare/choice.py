@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 
@@ -24,8 +25,11 @@ def choose_atlas(
     transductive: Sequence[Path] = (),
     workers: int | None = None,
     progress: Progress | None = None,
+    by: Literal["ncc", "average"] = "ncc",
 ) -> list[tuple[str, float]]:
     """Rank ``scans`` by their mean normalised cross-correlation with the others, best first.
+
+    With ``by="average"`` by that with the groupwise mean of the others, LT-Net's rule: see `closest_to_average`.
 
     Every scan goes to one common grid, its body's centre of mass in the same place; each pair is compared
     where both show something. The grid has the typical size of a body in this pool (medians over the scans).
@@ -42,10 +46,16 @@ def choose_atlas(
         (scan name, mean NCC) for each of ``scans``.
 
     Raises:
-        InputError: fewer than two scans to compare, or one that cannot be read.
+        InputError: fewer than two scans to compare (three, by their average), or one that cannot be read.
     """
     scans = list_scans(scans) if isinstance(scans, (str, Path)) else scans
     others = list(transductive)
+    if by == "average":
+        from soloatlas.prepare.average import closest_to_average
+
+        if others:
+            raise InputError("choose-atlas --by average looks at the scans alone; leave out --transductive")
+        return closest_to_average(scans, workers, progress)
     if len(scans) < (1 if others else 2):
         raise InputError("choose-atlas: needs at least two scans to compare; give a folder with more")
     paths = [*scans, *others]

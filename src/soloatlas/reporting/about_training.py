@@ -37,16 +37,19 @@ def learning(contents: Contents) -> Section:
         last = max(points[-1][0] for points in terms.values())
         ends = ", ".join(f"{t} {number(points[-1][1], 4)}" for t, points in terms.items())
         title = wording.stage_title(stage)
+        verdicts = ", but for the discriminator's verdicts (D)" if "D right" in terms else ""
         blocks.append(
             Drawing(
                 draw_curves(panels),
                 f"{title}: loss curves over {last} steps. Last values: {ends}.",
-                f"{last} optimiser steps. Each term is shown unweighted and is minimised; total is the "
+                f"{last} optimiser steps. Each term is shown unweighted and is minimised{verdicts}; total is the "
                 "weighted sum. Thin: as logged; thick: running mean. The upper hundredth of the values may lie "
                 f"beyond the axis. Last values: {ends}.",
                 title,
             )
         )
+    if game := contents.game():
+        blocks.append(Remark(wording.game_in_words(game)))
     return Section("learning", "Loss curves", "Each term of the objective by itself, stage by stage.", blocks)
 
 

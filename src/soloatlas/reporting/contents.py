@@ -52,6 +52,9 @@ class Evaluation:
     segmentation: dict[str, Any]
 
 
+CERTAIN, CONFUSED = 0.95, 0.55  # shares of patches that a discriminator judges rightly
+
+
 @dataclass(frozen=True, eq=False)
 class Contents:
     """A run folder, as far as it can be read. ``missing`` maps a file name to why it cannot be shown."""
@@ -77,6 +80,22 @@ class Contents:
                 return default
             value = value[part]
         return value
+
+    def game(self) -> dict[str, float]:
+        """How sure an adversarial run's discriminator was; empty where there was none.
+
+        ``certain``: share of the rows of metrics.csv (each a mean over some steps) in which it judged over 95 % of
+        the patches rightly; ``confused``: below 55 %. Mean and standard deviation of the share judged rightly.
+        """
+        right = np.array([value for terms in self.curves.values() for _, value in terms.get("D right", [])])
+        if not right.size:
+            return {}
+        return {
+            "certain": float(np.mean(right > CERTAIN)),
+            "confused": float(np.mean(right < CONFUSED)),
+            "mean_right": float(right.mean()),
+            "sd_right": float(right.std()),
+        }
 
     def field_means(self) -> dict[str, float]:
         """Mean over the pool of each column of fields.csv; empty where there are no fields."""

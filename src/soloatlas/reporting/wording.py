@@ -7,6 +7,7 @@ from typing import Any
 from soloatlas.reporting.contents import Contents
 
 _DOUBLED = 64  # filters of the deepest level; half of it is "undoubled"
+ONE_SIDED = 0.9  # share of the logged steps in which one side of an adversarial game leads
 
 STAGES = {
     "register": "Registration",
@@ -103,11 +104,33 @@ def cautions(contents: Contents) -> list[str]:
         )
     elif contents.setting("hint.weight") == 0:
         said.append("The hint has weight 0: the teacher was trained, but did not guide the student.")
+    said += _one_sided(contents.game())
     if "simulated" in str(contents.record.get("study", "")).lower():
         said.append(
             "The cohort is simulated: the scores show that the program works, not how well it does on patients."
         )
     return said
+
+
+def game_in_words(game: dict[str, float]) -> str:
+    """What is to be said of the game between discriminator and generator, from `Contents.game`."""
+    right, certain, confused = (f"{100 * game[key]:.0f} %" for key in ("mean_right", "certain", "confused"))
+    return (
+        f"The discriminator judged {right} of the patches rightly; it was certain (over 95 %) in {certain} of the "
+        f"logged steps and confused (below 55 %) in {confused}. The game is stable if neither lasts: from a certain "
+        "one the generator learns nothing, from a confused one neither does."
+    )
+
+
+def _one_sided(game: dict[str, float]) -> list[str]:
+    said = {"certain": "certain of its verdicts", "confused": "no better than chance"}
+    return [
+        f"The adversarial game was one-sided: the discriminator was {words} in {100 * game[state]:.0f} % of the logged "
+        "steps. Train longer or on more scans, change adversary.learning_rate, or hide contrast and grain from it "
+        "(adversary.appearance=histogram, adversary.noise=0.1)."
+        for state, words in said.items()
+        if game and game[state] > ONE_SIDED
+    ]
 
 
 def preset_in_words(contents: Contents) -> str:
@@ -129,9 +152,27 @@ def preset_in_words(contents: Contents) -> str:
         parts.append(f"the cross entropy evens out the sizes of classes{outside}")
     if setting("student.dice") and setting("student.cross_entropy", 1.0):
         parts.append(f"soft Dice is added to the cross entropy{outside}")
+    parts += _game_of_lt_net(setting)
     said = "; ".join(part for part in parts if part)
     preset = contents.record.get("preset", "")
     return f"Preset {preset}: {said}." if said else f"Preset {preset}."
+
+
+def _game_of_lt_net(setting: Any) -> list[str]:
+    """Where LT-Net's terms weigh or learn otherwise than printed."""
+    if setting("cycle.pull") is None:
+        return []
+    parts = []
+    if setting("adversary.enabled") and setting("adversary.weight") != 1:
+        parts.append(f"the adversarial term weighs {setting('adversary.weight'):g} (the paper: 1)")
+    if setting("adversary.enabled"):
+        parts.append(f"discriminator filters {', '.join(map(str, setting('adversary.channels')))}")
+    if setting("cycle.enabled") and setting("cycle.pull") != 1:
+        parts.append(
+            f"{setting('cycle.pull'):g} of the cycle's gradient reaches the forward generator (the paper says nothing)"
+        )
+    first, second = setting("betas")
+    return [*parts, f"Adam's betas {first:g} and {second:g} (not in the paper)"]
 
 
 def _form(setting: Any) -> str:

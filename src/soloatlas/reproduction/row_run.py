@@ -193,24 +193,13 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
 
 
 def _how_it_went(folder: Path) -> dict[str, Any]:
-    """Means of fields.csv over the pool and, of an adversarial run, how sure the discriminator was.
-
-    It counts as certain in a row of metrics.csv (a mean over some steps) if it judges over 95 % of the patches
-    rightly, as confused below 55 %.
-    """
+    """Means of fields.csv over the pool and, of an adversarial run, how sure the discriminator was."""
     from soloatlas.reporting.contents import read_contents
 
     contents = read_contents(folder)
     out: dict[str, Any] = {"fields": contents.field_means()}
-    right = [value for terms in contents.curves.values() for _, value in terms.get("D right", [])]
-    if right:
-        certain, confused = np.mean(np.array(right) > 0.95), np.mean(np.array(right) < 0.55)
-        out["discriminator"] = {
-            "certain": float(certain),
-            "confused": float(confused),
-            "mean_right": float(np.mean(right)),
-            "sd_right": float(np.std(right)),
-        }
+    if game := contents.game():
+        out["discriminator"] = game
     return out
 
 
