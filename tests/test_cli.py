@@ -336,7 +336,7 @@ def test_structures_that_the_working_grid_does_not_hold_are_named(study, tmp_pat
 
 
 def test_a_grid_too_small_to_judge_leaves_no_run_behind(study, tmp_path):
-    small = [*TINY, "--method", "lt-net", "--set", "prepare.spacing=12"]
+    small = [*TINY[:4], "--method", "lt-net", "--spacing", "12"]
     refused("train", study, "--output", tmp_path / "run", *small, says="24 along each axis are the least")
     assert not (tmp_path / "run").exists()
 

@@ -167,9 +167,7 @@ def test_unfinished_run_shows_what_is_there(run: Path) -> None:
 
 @pytest.mark.parametrize(("right", "said"), [(0.8, ""), (0.99, "certain of its"), (0.5, "no better than chance")])
 def test_the_page_says_how_the_adversarial_game_went(run: Path, right: float, said: str) -> None:
-    rows = [
-        f"correspond,{step},{term},{value}" for step in (10, 20) for term, value in (("D right", right), ("total", 1))
-    ]
+    rows = [f"correspond,{step},{term}" for step in (10, 20) for term in (f"D right,{right}", "total,1")]
     (run / "metrics.csv").write_text("\n".join(["stage,step,term,value", *rows]) + "\n")
     text = render(run).text
     assert f"judged {100 * right:.0f} % of the patches rightly" in text
