@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
 FORMAT = 1  # of the run folder; raised when an older program could not read a new one
-GENERATION = 1  # of training; raised when the same settings come to give other results: no older run is reused
+GENERATION = 2  # of training; raised when the same settings come to give other results: no older run is reused
 
 
 @dataclass(frozen=True, eq=False)
