@@ -26,25 +26,22 @@ MARGIN = 10
 SPACING = {"tiny": 8.0, "small": 2.0, "large": 1.0}  # mm, of brains that fill most of the grid
 
 
-def scans(place: Place, seed: int = 0) -> tuple[Tensor, Tensor]:
-    """Two alike but different textured ellipsoids, (1, 1, x, y, z) float32 in [0, 1], 0 around them."""
+def scans(place: Place, seed: int = 0, filling: bool = False) -> tuple[Tensor, Tensor]:
+    """Two alike but different textured ellipsoids, (1, 1, x, y, z) float32 in [0, 1], 0 around them.
+
+    With ``filling`` the texture goes on to the border.
+    """
     fixed, other = _texture(place.shape, seed), _texture(place.shape, seed + 1)
-    inside = _ellipsoid(place.shape)
+    inside = 1 if filling else _ellipsoid(place.shape)
     return (fixed * inside).to(place.device), ((0.6 * fixed + 0.4 * other) * inside).to(place.device)
 
 
-def filling_scans(place: Place) -> tuple[Tensor, Tensor]:
-    """Two alike but different textures up to the border, (1, 1, x, y, z) float32 in [0.05, 1]."""
-    fixed, other = _texture(place.shape, 0), _texture(place.shape, 1)
-    return fixed.to(place.device), (0.6 * fixed + 0.4 * other).to(place.device)
-
-
-def displacement(place: Place, seed: int = 0, filling: bool = False) -> Tensor:
-    """A smooth random field of about a voxel, (1, 3, x, y, z) float32; 0 around the ellipsoid, or up to the border."""
+def displacement(place: Place, seed: int = 0) -> Tensor:
+    """A smooth random field of about a voxel, (1, 3, x, y, z) float32, 0 around the ellipsoid."""
     from soloatlas.augmentation import smooth_displacement
 
     field = smooth_displacement(place.shape, 1.0, 12, _generator(seed, "field"))
-    return (field if filling else field * _ellipsoid(place.shape)).to(place.device)
+    return (field * _ellipsoid(place.shape)).to(place.device)
 
 
 def structures(place: Place, count: int, seed: int = 0) -> Tensor:

@@ -11,7 +11,7 @@ from scipy import stats
 from soloatlas.comparison import Request, compare_methods
 from soloatlas.comparison.request import changes_for, chosen_methods, chosen_reference, study_for
 from soloatlas.comparison.run import field_measures
-from soloatlas.comparison.table import compared
+from soloatlas.comparison.table import cells, compared, header
 from soloatlas.data.demo import simulate_cohort
 from soloatlas.data.study import with_pool_labels, with_test
 from soloatlas.errors import InputError, RunError
@@ -106,6 +106,14 @@ def test_a_scan_with_nothing_to_score_is_left_out():
     other = {"method": "b", "dice": 0.5, "case_dice": {"x": 0.5}, "runs": [{"case_dice": second}]}
     best, worst = compared([one, other], "b")
     assert best["method"] == "a" and best["minus_reference"]["dice"] == 0 and worst["method"] == "b"
+
+
+def test_a_difference_on_one_scan_has_no_interval():
+    one = {"method": "a", "family": "LS", "dice": 0.6, "case_dice": {"x": 0.6}, "runs": [{"case_dice": {"x": 0.6}}]}
+    other = {"method": "b", "family": "LS", "dice": 0.5, "case_dice": {"x": 0.5}, "runs": [{"case_dice": {"x": 0.5}}]}
+    best, worst = compared([one, other], "b")
+    assert dict(zip(header(), cells(best), strict=True))["DSC minus reference [95 % CI]"] == "+0.100"
+    assert dict(zip(header(), cells(worst), strict=True))["DSC minus reference [95 % CI]"] == "-"
 
 
 def test_what_a_study_lacks_is_named(study, tmp_path):

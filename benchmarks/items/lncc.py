@@ -18,7 +18,7 @@ def build(place: Place) -> Case:
     from monai.losses import LocalNormalizedCrossCorrelationLoss
 
     from gradients import value_and_gradient
-    from inputs import filling_scans, scans
+    from inputs import scans
     from published import dense_correlation
     from soloatlas.losses.similarity import local_cross_correlation
 
@@ -28,7 +28,7 @@ def build(place: Place) -> Case:
     return Case(
         ours=lambda: value_and_gradient(lambda x: local_cross_correlation(fixed, x, WINDOW), warped),
         peers={name: partial(value_and_gradient, loss, warped) for name, loss in peers.items()},
-        agree=lambda: {**agreement(fixed, warped, peers), **at_the_border(*filling_scans(place))},
+        agree=lambda: {**agreement(fixed, warped, peers), **at_the_border(*scans(place, filling=True))},
     )
 
 

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import concurrent.futures
 import math
-import multiprocessing
 import shutil
 from collections.abc import Callable
 from functools import partial
@@ -35,7 +33,9 @@ def build(place: Place) -> Case:
 
 def alone(work: Callable[..., Any], *inputs: Any) -> Any:
     """``work`` in a process of its own, so that its memory is its own."""
-    with concurrent.futures.ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+    from soloatlas.machine import worker_pool
+
+    with worker_pool(1) as pool:
         return pool.submit(work, *inputs).result()
 
 

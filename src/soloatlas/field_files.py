@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from soloatlas.data.files import write_displacements, write_volume
 from soloatlas.prepare import Placement
 
-LPS = np.array([-1.0, -1.0, 1.0])  # times RAS+ vectors
+LPS = np.array([-1.0, -1.0, 1.0])  # times RAS+ vectors, and the other way
 
 
 def write_field(field: Tensor, placement: Placement, folder: Path, name: str) -> None:
@@ -28,6 +29,17 @@ def write_field(field: Tensor, placement: Placement, folder: Path, name: str) ->
     ras = np.einsum("ij,jxyz->xyzi", grid.affine[:3, :3], field[0].cpu().numpy().astype(np.float64))
     write_displacements(folder / f"{name}_field.nii.gz", ras * LPS, grid)
     write_volume(folder / f"{name}_jacobian.nii.gz", jacobian_determinant(field)[0].cpu().numpy(), grid)
+
+
+def read_field(path: Path) -> Tensor:
+    """A displacement field of a file, (1, 3, x, y, z) on its grid, voxels."""
+    import nibabel
+    import torch
+
+    image: Any = nibabel.load(path)
+    ras = np.asarray(image.dataobj)[:, :, :, 0] * LPS
+    in_voxels = np.einsum("ij,xyzj->ixyz", np.linalg.inv(image.affine[:3, :3]), ras)
+    return torch.from_numpy(in_voxels)[None].float()
 
 
 def write_way_to_atlas(field: Tensor, placement: Placement, folder: Path, name: str) -> None:

@@ -113,8 +113,17 @@ def peak_memory() -> float:
     with contextlib.suppress(OSError, StopIteration):
         lines = Path("/proc/self/status").read_text().splitlines()
         return next(float(line.split()[1]) for line in lines if line.startswith("VmHWM")) * 1024
+    return _resident("RUSAGE_SELF")
+
+
+def helpers_memory() -> float:
+    """Largest resident memory of any process that this one has started and that has ended, bytes; 0 where unknown."""
+    return _resident("RUSAGE_CHILDREN")
+
+
+def _resident(whose: str) -> float:
     try:
         import resource
     except ImportError:  # Windows
         return 0.0
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    return resource.getrusage(getattr(resource, whose)).ru_maxrss * (1.0 if sys.platform == "darwin" else 1024.0)

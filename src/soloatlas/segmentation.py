@@ -7,7 +7,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
@@ -81,7 +81,7 @@ def segment_scans(
         require_free(run, wishes, scans, output)
         write_lists(run, wishes, output, found, scans)
         try:
-            _segment(run, scans, output, wishes, device, progress, found.append)
+            _way_of(run.method, device)(run, scans, output, wishes, progress, found.append)
         except BaseException as error:  # what was written before an unreadable scan is in the lists, too
             with contextlib.suppress(RunError):  # a full disk: the first error tells
                 write_lists(run, wishes, output, found, scans)
@@ -93,22 +93,11 @@ def segment_scans(
     return output
 
 
-def _segment(
-    run: Run,
-    scans: Sequence[Path],
-    output: Path,
-    wishes: Wishes,
-    device: str,
-    progress: Progress | None,
-    tell: Callable[[Case], None],
-) -> None:
-    """Segment and write every scan in the way of the method; ``tell`` hears of each."""
-    if hasattr(run.method, "transfer"):
-        transfer_scans(run, scans, output, wishes, progress, tell)
-    elif hasattr(run.method, "group"):
-        transfer_group(run, scans, output, wishes, progress, tell)
-    else:
-        _with_networks(run, scans, output, wishes, device, progress, tell)
+def _way_of(method: ModuleType, device: str) -> Callable[..., None]:
+    """What segments and writes all scans with a run of the method: (run, scans, output, wishes, progress, tell)."""
+    if hasattr(method, "transfer"):
+        return transfer_scans
+    return transfer_group if hasattr(method, "group") else partial(_with_networks, device=device)
 
 
 def _with_networks(
@@ -116,9 +105,9 @@ def _with_networks(
     scans: Sequence[Path],
     output: Path,
     wishes: Wishes,
-    device: str,
     progress: Progress | None,
     tell: Callable[[Case], None],
+    device: str,
 ) -> None:
     """Segment and write every scan, one after the other, with the run's networks; ``tell`` hears of each."""
     worker = Worker(run, wishes, device)

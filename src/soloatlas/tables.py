@@ -28,6 +28,14 @@ def number(value: float | None, digits: int = 3) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
+def difference(found: dict[str, Any] | None) -> str:
+    """A paired difference with its interval, where there is one; a dash where nothing was compared."""
+    if not found or found["dice"] is None:
+        return "-"
+    between = f" [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]" if found["ci95"] else ""
+    return f"{found['dice']:+.3f}{between}"
+
+
 METRICS = ("DSC", "HD95 mm", "ASSD mm", "NSD")
 
 

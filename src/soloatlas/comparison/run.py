@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
@@ -21,7 +20,7 @@ from soloatlas.data.files import file_sha256, scan_name
 from soloatlas.data.study import Study
 from soloatlas.errors import RunError
 from soloatlas.evaluation import kept_scores, score_study
-from soloatlas.machine import about_machine, peak_memory, worker_pool
+from soloatlas.machine import about_machine, helpers_memory, peak_memory, worker_pool
 from soloatlas.methods import load_method, settings_of
 from soloatlas.runs import GENERATION, read_record
 from soloatlas.settings import essential, to_dict
@@ -122,14 +121,10 @@ def _segment(study: Study, folder: Path, progress: Progress | None) -> float:
 
 def _memory() -> dict[str, float]:
     """Peak so far, GB: of this process or the largest of its helpers, and on a GPU of all tensors."""
-    import resource
-
     import torch
 
-    unit = 1 if sys.platform == "darwin" else 1024
-    helpers = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
     gpu = torch.cuda.max_memory_allocated() if torch.cuda.is_available() else 0
-    return {"peak_memory_gb": max(peak_memory(), helpers) / 1e9, "device_memory_gb": gpu / 1e9}
+    return {"peak_memory_gb": max(peak_memory(), helpers_memory()) / 1e9, "device_memory_gb": gpu / 1e9}
 
 
 def _fields_to_test(study: Study, name: str, folder: Path) -> dict[str, float]:
@@ -149,15 +144,10 @@ def _fields_to_test(study: Study, name: str, folder: Path) -> dict[str, float]:
 
 def field_measures(path: Path) -> dict[str, float]:
     """Folding in % of voxels, and SDlogJ, of a displacement field that `segment` has saved."""
-    import nibabel
-    import torch
-
     from soloatlas import fields
+    from soloatlas.field_files import read_field
 
-    image: Any = nibabel.load(path)
-    vectors = np.asarray(image.dataobj)[:, :, :, 0] * np.array([-1.0, -1.0, 1.0])  # LPS+ to the affine's RAS+
-    in_voxels = np.einsum("ij,xyzj->ixyz", np.linalg.inv(image.affine[:3, :3]), vectors)
-    field = torch.from_numpy(in_voxels)[None].float()
+    field = read_field(path)
     return {
         "folding_percent": 100 * float(fields.folding_fraction(field)),
         "sd_log_jacobian": float(fields.sd_log_jacobian(field)),

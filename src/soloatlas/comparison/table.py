@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from soloatlas.atomic import write_csv
-from soloatlas.tables import number, text_table
+from soloatlas.tables import difference, number, text_table
 
 COLUMNS = {
     "dice": ("DSC", 3),
@@ -56,21 +56,14 @@ def length_of(record: dict[str, Any]) -> str:
 def cells(row: dict[str, Any]) -> list[str]:
     """A row of the table as text."""
     values = {key: number(row.get(key), digits) for key, (_, digits) in COLUMNS.items()}
-    difference = _difference(row.get("minus_reference"))
-    return [row["method"], row["family"], *(list(values.values())[:-1]), difference, values["p_holm"]]
+    p = values.pop("p_holm")
+    return [row["method"], row["family"], *values.values(), difference(row.get("minus_reference")), p]
 
 
 def header() -> list[str]:
     """Titles of `cells`."""
     *titles, p = (title for title, _ in COLUMNS.values())
     return ["method", "family", *titles, "DSC minus reference [95 % CI]", p]
-
-
-def _difference(found: dict[str, Any] | None) -> str:
-    if not found or found.get("dice") is None:
-        return "-"
-    low, high = found["ci95"]
-    return f"{found['dice']:+.3f} [{low:+.3f}, {high:+.3f}]"
 
 
 def as_text(record: dict[str, Any]) -> str:

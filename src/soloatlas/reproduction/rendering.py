@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from soloatlas.reproduction.deviations import as_notes
-from soloatlas.tables import markdown_table, number, text_table
+from soloatlas.tables import difference, markdown_table, number, text_table
 
 MEASURES = {
     "dice": ("DSC", 3),
@@ -126,9 +126,3 @@ def _structure(measure: str, rows: Sequence[dict[str, Any]]) -> list[str]:
     published = [number(row["published"][measure], 3) for row in rows]
     title = "mean" if measure == "dice" else measure
     return [title, *(f"{number(value, 3)} ({cell})" for value, cell in zip(ours, published, strict=True))]
-
-
-def difference(found: dict[str, Any]) -> str:
-    """A paired difference with its interval."""
-    between = f" [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]" if found["ci95"] else ""
-    return f"{found['dice']:+.3f}{between}"
