@@ -78,6 +78,7 @@ class Part:
         threads: of every library; None: as many as there are cores.
         memory: whether a process's memory says anything (not where the work is done in others).
         devices: kinds of device that it is meant for.
+        busy: whether to show how much of the time the device computes while ours runs.
     """
 
     name: str
@@ -89,6 +90,7 @@ class Part:
     threads: int | None = None
     memory: bool = True
     devices: Sequence[str] = ("cpu", "cuda")
+    busy: bool = False
 
 
 @dataclass(frozen=True)
@@ -224,6 +226,7 @@ def line(item: str, size: str, part: str, row: Mapping[str, Any]) -> str:
         told += f" {row['ratio']:7.2f}x [{low:.2f}, {high:.2f}]"
     elif "seconds" in row:
         told += f" {row['seconds']:8.3f} s"
+    told += f" {row['busy']:.0%} busy" if "busy" in row else ""
     told += f"  memory x{row['memory_ratio']:.2f}" if "memory_ratio" in row else ""
     told += f"  {row['process_gb']:.2f} GB" if "process_gb" in row else ""
     verdict = {None: "", True: "  met", False: f"  MISSED: {', '.join(row['missed'])}"}[row["met"]]

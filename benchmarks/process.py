@@ -16,11 +16,13 @@ import resource
 import sys
 import time
 import warnings
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from harness import ALONE, Case, Clocked, Part, Place, Run, differing, in_turn, load
+
+BUSY_RUNS = 5  # over which it is seen how busy the device is
 
 
 def main() -> None:
@@ -112,7 +114,26 @@ def measure_times(part: Part, place: Place, task: dict[str, Any]) -> dict[str, A
         for run in sides.values():  # nobody pays for what a first run sets up
             run()
     seconds = in_turn(sides, part.rounds, lambda run: _seconds(run, place.device))
-    return {"fits": True, "agreement": agreement, "seconds": seconds}
+    busy = {"busy": _busy(case.ours, place.device)} if part.busy else {}
+    return {"fits": True, "agreement": agreement, "seconds": seconds, **busy}
+
+
+def _busy(run: Run, device: str) -> float:
+    """Share of the time in which the device computes: of all threads, or of the GPU."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    gpu = device == "cuda"
+    with profile(activities=[ProfilerActivity.CUDA]) if gpu else nullcontext() as profiled:
+        _wait(device)
+        began, computed = time.perf_counter(), time.process_time()
+        for _ in range(BUSY_RUNS):
+            run()
+        _wait(device)
+        taken, computed = time.perf_counter() - began, time.process_time() - computed
+    if profiled is not None:
+        return sum(event.self_device_time_total for event in profiled.key_averages()) / 1e6 / taken
+    return computed / taken / torch.get_num_threads()
 
 
 def _agreement(case: Case, may_lack: bool) -> dict[str, tuple[float, float]]:

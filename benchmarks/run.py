@@ -123,7 +123,7 @@ def measure_part(task: dict[str, Any], part: Part) -> dict[str, Any]:
         "threads": _threads(part),
         "agreement": times["agreement"],
         "seconds": times["seconds"],
-        "rows": list(_rows(targets, memory, unit, times["seconds"])),
+        "rows": list(_rows(targets, memory, unit, times)),
     }
 
 
@@ -131,13 +131,14 @@ def _rows(
     targets: Mapping[str, Limits],
     memory: dict[str, Memory | None],
     unit: float | None,
-    seconds: dict[str, list[float]],
+    times: dict[str, Any],
 ) -> Iterator[dict[str, Any]]:
+    seconds: dict[str, list[float]] = times["seconds"]
     fits = {name: peak is not None for name, peak in memory.items()}
     own = own_row(seconds.get(ALONE, []), memory.get(ALONE), unit, targets.get(ALONE, {}), fits.get(ALONE, True))
     if not own["fits"] and any(targets.values()):  # whatever was asked of it
         own |= {"met": False, "missed": own["missed"] or ["fits"]}
-    yield own
+    yield own | ({"busy": times["busy"]} if "busy" in times else {})
     for peer in dict.fromkeys([*memory, *seconds, *targets]):
         if peer != ALONE:
             yield peer_row(peer, seconds, memory, targets.get(peer, {}), fits.get(peer, True))

@@ -87,6 +87,21 @@ def test_changes_reach_the_methods_that_have_the_setting():
     assert changes_for("os-medseg", Request(changes=TINY)) == list(TINY)
 
 
+def test_a_change_may_be_for_one_method_alone():
+    request = Request(changes=("brbs:student.steps=7", "student.steps=5", "prepare.atlas=a:b"))
+    assert changes_for("brbs", request) == ["student.steps=5", "prepare.atlas=a:b", "student.steps=7"]
+    assert changes_for("resunet", request) == ["student.steps=5", "prepare.atlas=a:b"]
+
+
+def test_a_change_for_a_method_that_takes_no_part_is_refused(study, tmp_path):
+    request = Request(changes=("brbs:student.steps=7",))
+    with pytest.raises(InputError, match="brbs is not among the methods here"):
+        compare_methods(study, ["rigid", "resunet"], tmp_path, request)
+    with pytest.raises(InputError, match=r"resunet: .*nothing"):
+        compare_methods(study, ["rigid", "resunet"], tmp_path, Request(changes=("resunet:student.nothing=1",)))
+    assert not any(tmp_path.iterdir())
+
+
 def test_methods_that_cannot_run_are_left_out_of_all_and_refused_by_name(study, tmp_path, monkeypatch):
     labelled = replace(study, pool_labels=study.test_labels)
     assert "mabmis" not in chosen_methods(labelled, None, Request(atlases=3)), "its atlases would be the whole pool"

@@ -151,6 +151,7 @@ ITEM = Item(
             },
             files=write_files,
             rounds=(3, 15),
+            busy=True,
         )
     ],
 )

@@ -124,5 +124,5 @@ CPU, GPU = (
 ITEM = Item(
     "voxelmorph-step",
     "a training step of VoxelMorph-2, one scan, local cross-correlation and diffusion, Adam",
-    [Part("step", build, {peer: {"cpu": CPU[peer], "cuda": GPU[peer]} for peer in CPU}, rounds=(3, 15))],
+    [Part("step", build, {peer: {"cpu": CPU[peer], "cuda": GPU[peer]} for peer in CPU}, rounds=(3, 15), busy=True)],
 )

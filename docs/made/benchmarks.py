@@ -62,7 +62,8 @@ def _measured(row: dict[str, Any]) -> list[str]:
     speed = "{:.2f} [{:.2f}, {:.2f}]".format(row["ratio"], *row["spread"]) if "ratio" in row else "-"
     memory = f"{row['process_gb']:.2f} GB" if "process_gb" in row else number(row.get("memory_ratio"), 2)
     copies = f", {row['copies']:.1f} copies" if "copies" in row else ""
-    return [number(row.get("seconds"), 3), speed, memory + copies]
+    busy = f", device {row['busy']:.0%} busy" if "busy" in row else ""
+    return [number(row.get("seconds"), 3) + busy, speed, memory + copies]
 
 
 def _asked(row: dict[str, Any]) -> str:

@@ -36,7 +36,13 @@ from soloatlas.errors import InputError
     metavar="5,6",
     help="Labels not drawn in every scan: not scored where the truth lacks them.",
 )
-@click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="For the methods that have the setting.")
+@click.option(
+    "--set",
+    "changes",
+    multiple=True,
+    metavar="[METHOD:]KEY=VALUE",
+    help="For the methods that have the setting, or for one method.",
+)
 @click.option("--output", type=FOLDER, required=True)
 @watched
 def compare(

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import os
 import sys
 from typing import TYPE_CHECKING
 
 from soloatlas.errors import InputError
-from soloatlas.machine import free_main_memory
+from soloatlas.machine import about_machine, cores, free_main_memory
 
 if TYPE_CHECKING:
     import torch
@@ -90,6 +91,23 @@ def free_memory(device: torch.device) -> float:
 def room_for(share: float, most: float, device: torch.device) -> float:
     """Bytes that a cache may fill: this share of what is free on ``device``, and no more than ``most``."""
     return min(most, share * free_memory(device))
+
+
+def visible_gpus() -> list[str]:
+    """Those that this process may use."""
+    import torch
+
+    given = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
+    return given or [str(number) for number in range(torch.cuda.device_count())]
+
+
+def power_of_each(jobs: int) -> str:
+    """What so many runs at a time have each: a share of the cores or, where there is one, a GPU."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.get_device_name()}, {jobs / min(jobs, len(visible_gpus())):g} runs each"
+    return f"{about_machine()['processor']}, {cores() / jobs:g} cores"
 
 
 def _cpu_has_bf16() -> bool:

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
@@ -78,3 +79,10 @@ def test_results_that_differ_are_not_timed(place):
     case = Case(lambda: 1 / 0, agree=lambda: {"value": (float("nan"), 1e-4)})
     answer = process.measure_times(Part("", lambda _: case), place, {"without": []})
     assert answer == {"fits": True, "apart": ["value by nan, 0.0001 is allowed"]}
+
+
+def test_a_device_that_waits_is_not_busy(place):
+    waiting = Case(lambda: time.sleep(0.05))
+    answer = process.measure_times(Part("", lambda _: waiting, rounds=(1, 1), busy=True), place, {"without": []})
+    assert 0 <= answer["busy"] < 0.3
+    assert "busy" not in process.measure_times(Part("", lambda _: waiting, rounds=(1, 1)), place, {"without": []})

@@ -10,6 +10,7 @@ from scipy import stats
 
 from soloatlas.data.cohorts import recorded_atlas
 from soloatlas.data.study import Study
+from soloatlas.devices import power_of_each
 from soloatlas.errors import InputError
 from soloatlas.evaluation.statistics import paired_difference
 from soloatlas.methods import load_method
@@ -17,7 +18,7 @@ from soloatlas.reproduction import TABLES, reproduce_table
 from soloatlas.reproduction.published import beside
 from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
 from soloatlas.reproduction.row_run import Conditions, Task, share_registration, tasks_of, with_needed_labels
-from soloatlas.reproduction.side_by_side import power_of_each, waves
+from soloatlas.reproduction.side_by_side import waves
 from soloatlas.reproduction.table_run import _notes
 from soloatlas.runs import read_record
 from soloatlas.settings import essential, override

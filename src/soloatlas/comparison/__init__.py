@@ -14,7 +14,13 @@ import numpy as np
 
 from soloatlas.atomic import write_json
 from soloatlas.comparison.request import Request as Request
-from soloatlas.comparison.request import changes_for, chosen_methods, chosen_reference, study_for
+from soloatlas.comparison.request import (
+    changes_for,
+    chosen_methods,
+    chosen_reference,
+    require_changes_used,
+    study_for,
+)
 from soloatlas.comparison.run import found_or_run
 from soloatlas.comparison.table import as_text, compared, write_table
 from soloatlas.data.study import Study
@@ -22,7 +28,6 @@ from soloatlas.errors import InputError, RunError
 from soloatlas.machine import about_machine
 from soloatlas.methods import load_method, settings_of
 from soloatlas.runs import command_line, versions
-from soloatlas.settings import require_applicable
 
 if TYPE_CHECKING:
     from soloatlas.training import Progress
@@ -66,7 +71,7 @@ def compare_methods(
         raise InputError("compare: needs labelled test scans; give --test and --test-labels")
     names = chosen_methods(study, methods, request)
     reference = chosen_reference(names, request.reference)
-    require_applicable([load_method(name).preset(request.preset) for name in names], request.changes)
+    require_changes_used(names, request)
     for name in names:
         _require_trainable(name, request)
     rows: list[dict[str, Any]] = []

@@ -9,7 +9,7 @@ from soloatlas.data.study import Study, with_more_atlases
 from soloatlas.errors import InputError
 from soloatlas.evaluation import EVERY_LABEL, Scoring
 from soloatlas.methods import Method, available_methods, lacks_modules, load_method
-from soloatlas.settings import applicable
+from soloatlas.settings import applicable, require_applicable
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,8 @@ class Request:
     """What is asked of every method.
 
     Attributes:
-        preset: of its settings; ``changes`` to them, where a method has the setting.
+        preset: of its settings; ``changes`` to them: ``key=value`` where a method has the setting, and
+            ``method:key=value`` for one method alone.
         seeds: each method is trained with each.
         minutes: of training, filled by every method that trains; 0: as long as the steps take.
         reference: the method that others are tested against; empty: os-medseg where it takes part, else the first.
@@ -79,6 +80,33 @@ def study_for(method: Method, study: Study, request: Request) -> Study:
 
 
 def changes_for(name: str, request: Request) -> list[str]:
-    """The request's changes that this method's settings have, and its time."""
-    wanted = applicable(load_method(name).preset(request.preset), request.changes)
+    """The request's changes that this method's settings have, its own after everyone's, and its time."""
+    shared, own = _shared_and_own(request.changes)
+    wanted = applicable(load_method(name).preset(request.preset), shared)
+    wanted += [change for method, change in own if method == name]
     return [*wanted, f"loop.minutes={request.minutes}", "loop.fill=true"] if request.minutes else wanted
+
+
+def require_changes_used(names: Sequence[str], request: Request) -> None:
+    """Refuse a change that none of these methods takes.
+
+    Raises:
+        InputError: naming the change.
+    """
+    shared, own = _shared_and_own(request.changes)
+    require_applicable([load_method(name).preset(request.preset) for name in names], shared)
+    for method, change in own:
+        if method not in names:
+            raise InputError(f"--set {method}:{change}: {method} is not among the methods here ({', '.join(names)})")
+
+
+def _shared_and_own(changes: Sequence[str]) -> tuple[list[str], list[tuple[str, str]]]:
+    """Changes for every method, and for one method with its name."""
+    shared, own = [], []
+    for change in changes:
+        method, colon, rest = change.partition(":")
+        if colon and "=" not in method:
+            own.append((method, rest))
+        else:
+            shared.append(change)
+    return shared, own

@@ -18,6 +18,7 @@ from soloatlas.atomic import read_json, write_json
 from soloatlas.comparison.request import Request, changes_for
 from soloatlas.data.files import file_sha256, scan_name
 from soloatlas.data.study import Study
+from soloatlas.devices import power_of_each
 from soloatlas.errors import RunError
 from soloatlas.evaluation import kept_scores, score_study
 from soloatlas.machine import about_machine, helpers_memory, peak_memory, worker_pool
@@ -41,7 +42,8 @@ def found_or_run(
     """
     changes = changes_for(name, request)
     settings = essential(to_dict(settings_of(load_method(name), request.preset, changes)))
-    depends = [GENERATION, name, settings, seed, asdict(request.scoring), _hashes(study), _power(request)]
+    power = power_of_each(1) if request.minutes else ""
+    depends = [GENERATION, name, settings, seed, asdict(request.scoring), _hashes(study), power]
     digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
     folder = output / "runs" / f"{name}-{digest}-seed{seed}"
     if not (folder / "row.json").exists():
@@ -61,13 +63,6 @@ def _hashes(study: Study) -> list[str]:
     more = [path for pair in study.more_atlases for path in pair]
     files = [study.atlas, study.atlas_labels, *more, *study.unlabelled, *study.pool_labels]
     return [file_sha256(path) for path in (*files, *study.test_images, *study.test_labels)]
-
-
-def _power(request: Request) -> str:
-    """Of the machine, where what is learnt depends on it."""
-    from soloatlas.reproduction.side_by_side import power_of_each
-
-    return power_of_each(1) if request.minutes else ""
 
 
 def _alone(study: Study, name: str, *more: Any) -> None:

@@ -14,8 +14,9 @@ from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from soloatlas.devices import visible_gpus
 from soloatlas.errors import RunError
-from soloatlas.machine import about_machine, cores, own_cores, worker_pool
+from soloatlas.machine import own_cores, worker_pool
 from soloatlas.progress import shown_progress
 from soloatlas.reproduction.row_run import Task, registered_alike, registration_settings, run_and_score
 
@@ -83,25 +84,8 @@ def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
 
 def places(jobs: int) -> list[Place]:
     """Cores and GPUs of this machine shared out among so many processes; where there are too few, some share."""
-    cores, gpus = own_cores(), _gpus() or [""]
+    cores, gpus = own_cores(), visible_gpus() or [""]
     return [Place(frozenset(cores[n::jobs] or [cores[n % len(cores)]]), gpus[n % len(gpus)]) for n in range(jobs)]
-
-
-def power_of_each(jobs: int) -> str:
-    """What so many runs at a time have each: a share of the cores or, where there is one, a GPU."""
-    import torch
-
-    if torch.cuda.is_available():
-        return f"{torch.cuda.get_device_name()}, {jobs / min(jobs, len(_gpus())):g} runs each"
-    return f"{about_machine()['processor']}, {cores() / jobs:g} cores"
-
-
-def _gpus() -> list[str]:
-    """Those that this process may use."""
-    import torch
-
-    given = [gpu for gpu in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if gpu]
-    return given or [str(number) for number in range(torch.cuda.device_count())]
 
 
 def _settle(free: Any) -> None:

@@ -11,6 +11,7 @@ from soloatlas.atomic import write_json, write_text
 from soloatlas.data.cohorts.shared import Split
 from soloatlas.data.labels import read_label_names, united_sides
 from soloatlas.data.study import Study
+from soloatlas.devices import power_of_each
 from soloatlas.errors import InputError
 from soloatlas.evaluation import Scoring
 from soloatlas.evaluation.statistics import paired_difference
@@ -25,7 +26,7 @@ from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
 from soloatlas.reproduction.row_run import Conditions, Finished, circumstances, row_record, tasks_of
 from soloatlas.reproduction.rows import Pictures, Table
-from soloatlas.reproduction.side_by_side import power_of_each, run_tasks
+from soloatlas.reproduction.side_by_side import run_tasks
 from soloatlas.reproduction.structures import labels_of
 from soloatlas.settings import require_applicable
 
