@@ -1,6 +1,6 @@
 """``soloatlas compare`` on a shared cohort: every method, the same data, seed and minutes for each.
 
-    python benchmarks/compare_cohort.py --cohort hippocampus --unlabelled 60 --minutes 3
+    python benchmarks/compare_cohort.py --cohort hippocampus --unlabelled 60 --minutes 6
 
 The bound and the multi-atlas method get labels of the pool, no other method does. Runs lie in
 runs/<cohort>/compare; what is finished there is not run again. Writes results/<cohort>/compare.json.

@@ -89,3 +89,12 @@ def test_the_page_on_adding_a_method_shows_the_package_that_is_tested():
     page = (Path(__file__).parents[1] / "docs/how-to/add-a-method.md").read_text()
     for file in ("pyproject.toml", "soloatlas_example.py"):
         assert (Path(__file__).parent / "example_method" / file).read_text() in page, file
+
+
+def test_no_method_took_more_memory_than_it_says():
+    results = Path(__file__).parents[1] / "results"
+    records = [json.loads(path.read_text()) for path in results.glob("*/compare.json")]
+    known = methods.available_methods()
+    for row in (row for record in records for row in record["rows"]):
+        stated = known[row["method"]].typical
+        assert row["peak_memory_gb"] <= float(stated.removesuffix(" GB").rpartition("-")[2]), row["method"]

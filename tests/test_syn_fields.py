@@ -86,6 +86,7 @@ def test_fields_are_made_once_and_a_stopped_run_goes_on(material, session):
     watched = replace(session, progress=lambda *what: told.append(what))
     fields = SynFields(material, watched)
     assert told == [("register", 1, 3), ("register", 2, 3), ("register", 3, 3)]
+    assert len(watched.paused) == 1 and watched.started() == watched.began + watched.paused[0] > watched.began
     assert fields[1].shape == (1, 3, *material.shape) and fields[1].dtype == torch.float32
     expected = syn_field(material.atlas, material.scans([1]), material.spacing)
     torch.testing.assert_close(fields[1], expected, atol=1e-2, rtol=1e-3)  # kept as float16
@@ -107,6 +108,7 @@ def test_os_medseg_from_end_to_end(tmp_path):
     run = pipeline.train(study, tmp_path / "run", changes=changes)
     record = json.loads((run / "run.json").read_text())
     assert set(record["parameters"]) == {"student"} and record["versions"]["antspyx"]
+    assert record["seconds"]["register"] > 0 and record["seconds"]["learn"] > 0
     with (run / "fields.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["scan"] for row in rows] == ["scan_01", "scan_02"]

@@ -77,15 +77,14 @@ def all_results(root: Path | None = None) -> str:
 
 
 def _record(path: str, record: dict[str, Any]) -> str:
-    from soloatlas.evaluation.statistics import paired_difference
+    from soloatlas.reproduction.measures import derive
+    from soloatlas.reproduction.records import cohort_of
     from soloatlas.reproduction.rendering import cells, notebook_note, published_in_words
 
-    reference = next(row for row in record["rows"] if row["name"] == record["reference"])
-    for row in record["rows"]:  # as it is computed today
-        row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
+    derive(record["rows"], record["reference"])  # as it is computed today
     every = ", ".join(f"`{c}`" for c in record["changes"]) or "none"
     return (
-        f"### {record['id']} on {record['cohort']}, {record['split']} scans\n\n"
+        f"### {record['id']} on {cohort_of(record)}, {record['split']} scans\n\n"
         f"{record['title']} ({record['source']}). {record['scans']} scans, {record['unlabelled']} unlabelled, "
         f"seeds {', '.join(map(str, record['seeds']))}; scored: {record.get('scored', 'not recorded')}; settings for "
         f"every row: {every}. {published_in_words(record)}Difference from: {record['reference']}, paired over scans, "

@@ -85,7 +85,7 @@ def compare(
 @click.option("--seeds", callback=integers, default="0", show_default=True, metavar="0,1,2")
 @click.option("--split", type=click.Choice(["dev", "test"]), default="test", show_default=True)
 @click.option("--preset", type=click.Choice(["quick", "standard", "paper", "paper-ct"]), default="quick")
-@click.option("--budget", type=float, default=0.0, metavar="MINUTES", help="Training time of each run at most.")
+@click.option("--budget", type=float, default=0.0, metavar="MINUTES", help="Training time of each run.")
 @click.option(
     "--jobs",
     type=click.IntRange(1),
@@ -94,6 +94,7 @@ def compare(
     help="Runs at a time, each with its share of the cores.",
 )
 @click.option("--set", "changes", multiple=True, metavar="KEY=VALUE", help="Change a setting in every row that has it.")
+@click.option("--tag", default="", metavar="WORD", help="Keeps this record apart from others of the table and cohort.")
 @click.option("--list", "listed", is_flag=True, help="Show what can be reproduced.")
 @click.option("--json", "as_json", is_flag=True, help="With --list: rows, needs and times, too.")
 @watched
@@ -107,6 +108,7 @@ def reproduce(
     preset: str,
     budget: float,
     jobs: int,
+    tag: str,
     changes: tuple[str, ...],
     listed: bool,
     as_json: bool,
@@ -121,4 +123,4 @@ def reproduce(
         return
     if as_json:
         raise InputError("--json tells what can be reproduced; add --list, or leave it out")
-    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data, preset, budget, jobs))
+    click.echo(reproduce_table(id_, cohort, output, seeds, split, changes, progress, data, preset, budget, jobs, tag))

@@ -7,6 +7,7 @@ OS-MedSeg III-A holds that any registration serves; this is the classical one. S
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,11 +34,12 @@ def syn_field(moving: Tensor, fixed: Tensor, spacing: Sequence[float]) -> Tensor
 class SynFields:
     """The fields of the pool by SyN, one file each in the run's folder: made once, read at each use.
 
-    Several processes make them; those that a stopped run has made are not made again.
+    Several processes make them; those that a stopped run has made are not made again. Their time is no part of a
+    limited training's: a network could be given less, SyN cannot.
     """
 
     def __init__(self, material: Material, session: Session) -> None:
-        folder = session.folder / "checkpoints" / "syn"
+        began, folder = time.monotonic(), session.folder / "checkpoints" / "syn"
         self.device, self.paths = material.device, [folder / f"{name}.npy" for name in material.names]
         missing = [item for item, path in enumerate(self.paths) if not path.exists()]
         done = len(self.paths) - len(missing)
@@ -53,6 +55,8 @@ class SynFields:
             write_ants_field, moving=_array(material.atlas), spacing=material.spacing, settings=Ants()
         )
         in_processes(work, jobs, None, tell)
+        if jobs:
+            session.paused.append(time.monotonic() - began)
 
     def __getitem__(self, item: int) -> Tensor:
         """Field (1, 3, x, y, z) of one scan of the pool, voxels, float32."""

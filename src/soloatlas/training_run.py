@@ -149,13 +149,10 @@ class TrainingRun:
 
         start = time.monotonic()
         self.prepared = self._prepare_study(cache, counting(progress, "prepare"))
+        told = "%s: does not align with the atlas (similarity %.2f): look at it, or leave it out"
         for scan in self.prepared.scans:
             if not scan.aligned:
-                log.warning(
-                    "%s: does not align with the atlas (similarity %.2f): look at it, or leave it out",
-                    scan.name,
-                    scan.score,
-                )
+                log.warning(told, scan.name, scan.score)
         self._look_for_structures()
         self.record["grid"] = grid_to_json(self.prepared.working)
         self.record["pool"] = [
@@ -199,7 +196,9 @@ class TrainingRun:
         self._fit_to_memory(material, session)
         session.processes.wait()  # all is ready for those that assist
         self.networks = self.method.train(material, self.settings, session)
-        self._took("learn", session.began)  # in all sittings
+        if session.paused:
+            self._took("register", time.monotonic() - sum(session.paused))
+        self._took("learn", session.started())  # in all sittings
         save_weights(self.folder, self.networks)
         self.record["parameters"] = {
             name: sum(p.numel() for p in net.parameters()) for name, net in self.networks.items()

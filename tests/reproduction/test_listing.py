@@ -31,14 +31,17 @@ def test_tables_and_figures_are_listed_with_their_kind_needs_and_minutes(tmp_pat
     assert [line.split()[0] for line in lines] == sorted(line.split()[0] for line in lines)
     told = {line.split()[0]: re.split("  +", line)[1:] for line in lines}
     kind, needs, took, _ = told["os-medseg:table-2"]
-    assert (kind, needs, took) == ("table and figure", "13 methods, labels of the pool", "2 min, 1 of 13 rows")
+    assert (kind, took) == ("table and figure", "2 min, 1 of 13 rows")
+    assert needs == "13 methods, labels of the pool, extra ants"
     assert told["os-medseg:figure-6"] == ["figure", "os-medseg", "3 min", FIGURES["os-medseg:figure-6"].title]
     assert told["lt-net:table-3"][:3] == ["table", "2 methods, 5 atlases", "-"]
 
 
 def test_needs_are_those_of_the_rows(tmp_path):
     listed = {entry["id"]: entry for entry in described(tmp_path)}
-    assert listed["lt-net:table-3"]["needs"] == {"methods": ["lt-net", "mabmis"], "labelled_pool": False, "atlases": 5}
+    needs = {"methods": ["lt-net", "mabmis"], "labelled_pool": False, "atlases": 5, "sides": False, "extra": ""}
+    assert listed["lt-net:table-3"]["needs"] == needs
+    assert listed["lt-net:table-4"]["needs"]["sides"] and listed["os-medseg:networks"]["needs"]["extra"] == "ants"
     assert listed["lt-net:figure-4"]["needs"]["labelled_pool"], "the upper bound learns from labels"
     assert not listed["os-medseg:figure-6"]["needs"]["labelled_pool"]
     row = listed["os-medseg:figure-7c"]["rows"][1]

@@ -49,7 +49,7 @@ def task(made, tmp_path, monkeypatch):
 def test_a_table_on_a_public_data_set(task, tmp_path):
     text = reproduce_table("os-medseg:table-5", "msd", tmp_path / "results", changes=TINY, data=task)
     assert "Ours on Task11_Made (1 test scans, 5 unlabelled" in text
-    assert text.endswith("note: the scans of imagesTs are not used")
+    assert "\nnote: the scans of imagesTs are not used\n" in text
     record = json.loads((tmp_path / "results/Task11_Made/os-medseg-table-5.json").read_text())
     assert record["cohort"] == "Task11_Made" and record["changes"] == list(TINY)
     assert record["notes"][0].startswith("split by the rule 'every fifth'; ours")

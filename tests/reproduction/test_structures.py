@@ -77,6 +77,8 @@ def test_a_table_is_written_as_markdown_and_latex():
         "dice": 0.7,
         "hd95_mm": 2.0,
         "published": {"dice": 0.9, "hd95_mm": None},
+        "minus_published": {"dice": {"difference": -0.2, "ci95": [-0.3, -0.1]}},
+        "runs": [{"steps": {"distil": 10}}, {"steps": {"distil": 20}}],
         "minus_reference": {"dice": 0.0, "ci95": [-0.01, 0.02]},
     }
     record = {
@@ -87,10 +89,14 @@ def test_a_table_is_written_as_markdown_and_latex():
         **dict.fromkeys(("scans", "unlabelled", "seeds"), 1),
     }
     markdown, latex = as_markdown(record), as_latex(record)
-    assert "| 50 % of A_1 \\| B | 0.700 | 2.00 | 0.900 | - | +0.000 [-0.010, +0.020] |" in markdown
-    assert markdown.endswith("Note: simulated\n")
-    assert r"50 \% of A\_1 | B & 0.700 & 2.00 & 0.900 & - & +0.000 [-0.010, +0.020] \\" in latex
-    assert latex.count(r"\toprule") == 1 and r"\begin{tabular}{lrrrrr}" in latex
+    assert (
+        "| 50 % of A_1 \\| B | 0.700 | 2.00 | 0.900 | - | -0.200 [-0.300, -0.100] | - | +0.000 [-0.010, +0.020] |"
+        in markdown
+    )
+    assert markdown.endswith("Note: simulated\n\nNote: steps made: 50 % of A_1 | B: distil 15\n")
+    cells = r"50 \% of A\_1 | B & 0.700 & 2.00 & 0.900 & - & -0.200 [-0.300, -0.100] & - & +0.000 [-0.010, +0.020] \\"
+    assert cells in latex
+    assert latex.count(r"\toprule") == 1 and r"\begin{tabular}{lrrrrrrr}" in latex
 
 
 NAMES = ("Left-Caudate", "Right-Caudate", "Brain-Stem", "Left-vessel", "3rd Ventricle", "CSF", "Left-Pallidum")
@@ -145,6 +151,8 @@ def test_labels_of_structures_are_those_of_both_sides_or_none_are():
     assert labels_of(("caudate", "csf"), names) == (1, 2, 5)
     assert labels_of(("caudate", "thalamus"), names) is None, "a mean over some of them would be another mean"
     assert labels_of((), names) is None
+    assert labels_of(("caudate", "thalamus"), names, all_of_them=False) == labels_of(("caudate",), names)
+    assert labels_of(("thalamus",), names, all_of_them=False) is None
 
 
 def test_a_table_scores_its_structures_where_the_cohort_has_them(tmp_path):

@@ -15,11 +15,21 @@ from soloatlas.errors import InputError
 from soloatlas.evaluation.statistics import paired_difference
 from soloatlas.methods import load_method
 from soloatlas.reproduction import TABLES, reproduce_table
+from soloatlas.reproduction.deviations import deviations
+from soloatlas.reproduction.measures import minus_published
 from soloatlas.reproduction.published import beside
-from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study
-from soloatlas.reproduction.row_run import Conditions, Task, share_registration, tasks_of, with_needed_labels
+from soloatlas.reproduction.recipes import COHORTS, Recipe, cohort_study, paper_preset
+from soloatlas.reproduction.row_run import (
+    Conditions,
+    Task,
+    registered_alike,
+    share_registration,
+    tasks_of,
+    with_needed_labels,
+)
 from soloatlas.reproduction.side_by_side import waves
 from soloatlas.reproduction.table_run import _notes
+from soloatlas.reproduction.verdicts import read_records
 from soloatlas.runs import read_record
 from soloatlas.settings import essential, override
 
@@ -109,6 +119,64 @@ def test_a_limited_run_is_known_by_the_power_it_had(cohort):
     assert folder() == folder(power="a chip, 1 cores")
     assert folder(limit) == folder(limit) != folder(limit, power="a chip, 1 cores")
     assert power_of_each(2) != power_of_each(1)
+
+
+def test_a_limited_registration_is_shared_by_runs_of_the_same_power_with_its_time(cohort):
+    limited = (*TINY, "loop.minutes=5")  # ends with its steps
+    reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), changes=limited)
+    runs = cohort / "runs/hippocampus"
+    assert len({p.read_bytes() for p in runs.glob("*/checkpoints/register.safetensors")}) == 1
+    (cosine,) = [p for p in runs.iterdir() if read_record(p)["settings"]["hint"]["distance"] == "cosine"]
+    settings, study = essential(read_record(cosine)["settings"]), cohort_study("hippocampus", "test")
+    here = power_of_each(1)
+    assert registered_alike(runs / "new-seed0", settings, study, 0, here) is not None
+    assert registered_alike(runs / "new-seed0", settings, study, 0, "another chip") is None
+
+
+def test_seeds_of_a_method_that_learns_nothing_are_one_run(cohort):
+    table, conditions = TABLES["os-medseg:table-1"], Conditions(cohort_study("hippocampus", "test"), seeds=(0, 1))
+    rows = {row.method: [task.folder() for task in tasks_of(table, row, conditions)] for row in table.rows}
+    assert len(set(rows["rigid"])) == len(set(rows["syn"])) == 1
+    assert len(set(rows["unet"])) == len(set(rows["voxelmorph-1"])) == 2
+
+
+def test_a_tag_keeps_a_record_apart(cohort):
+    name = "os-medseg-main-longer.json"
+    main = ("os-medseg:main", "hippocampus", cohort / "results", (0,))
+    reproduce_table(*main, changes=TINY)
+    reproduce_table(*main, changes=(*TINY, "student.steps=3"), tag="longer")
+    folder = cohort / "results/hippocampus"
+    assert {path.name for path in folder.glob("*.json")} == {"os-medseg-main.json", name}
+    assert set(read_records(cohort / "results")) == {"hippocampus", "hippocampus-longer"}
+    records = [json.loads((folder / one).read_text()) for one in ("os-medseg-main.json", name)]
+    steps = [record["rows"][1]["runs"][0]["steps"] for record in records]
+    assert steps == [{"register": 2, "distil": 2}, {"register": 2, "distil": 3}]
+    assert "steps made: Atlas labels warped: " in (folder / "os-medseg-main.md").read_text()
+    with pytest.raises(InputError, match="--tag a/b: is part of a file's name"):
+        reproduce_table(*main, tag="a/b")
+
+
+def test_ours_minus_the_published_cell_has_our_interval():
+    runs = [{"case_dice": {"a": 0.9, "b": 0.5}, "structure_case_dice": {"brain": {"a": 0.8, "b": None}}}]
+    row = {"published": {"dice": 0.6, "sd": 0.1, "brain": 0.7, "hd95_mm": None}, "runs": runs}
+    found = minus_published(row | {"dice": 0.7, "sd": 0.2, "structures": {"brain": 0.8}})
+    assert set(found) == {"dice", "sd", "brain"} and found["sd"]["ci95"] is None
+    assert found["dice"]["difference"] == pytest.approx(0.1)
+    assert found["dice"]["ci95"] == pytest.approx(stats.t.interval(0.95, 1, 0.1, 0.2))
+    assert found["brain"] == {"difference": pytest.approx(0.1), "ci95": None}, "one scan has no interval"
+
+
+def test_a_cohort_stands_beside_the_paper_s_recipe_for_its_kind():
+    kinds = {name: paper_preset(name) for name in ("hippocampus", "headneck_openkbp", "bcv-code", "verse20")}
+    assert kinds == {
+        "hippocampus": "paper",
+        "headneck_openkbp": "paper-ct",
+        "bcv-code": "paper-ct",
+        "verse20": "paper",
+    }
+    told = deviations(["os-medseg"], "quick", COHORTS["headneck_openkbp"].changes, "paper-ct")["os-medseg"]
+    assert "hint.weight=0.1 (paper: 10.0)" in told
+    assert not [one for one in told if one.startswith(("registration.similarity", "registration.smoothness"))]
 
 
 def test_a_table_of_both_sides_in_one_needs_names_with_sides_before_it_trains(cohort):
@@ -219,4 +287,6 @@ def test_a_note_says_that_half_a_method_has_a_share_of_the_limit_alone(cohort):
     limited = replace(conditions, changes=("loop.minutes=8",))
     (note,) = _notes(TABLES["os-medseg:main"], limited)
     assert note.startswith("Atlas labels warped: the registration has a share of the limit")
+    (syn,) = _notes(TABLES["os-medseg:networks"], limited)
+    assert syn.startswith("SyN: SyN's time is no part of the limit")
     assert _notes(TABLES["os-medseg:main"], conditions) == _notes(TABLES["lt-net:table-1"], limited) == []

@@ -135,23 +135,6 @@ def pitman_morgan(first: np.ndarray, second: np.ndarray) -> float:
     return float(pearsonr(total, apart).pvalue) if varies else 1.0
 
 
-def swap_test(first: np.ndarray, second: np.ndarray, statistic: Callable[..., Any], rounds: int = 9999) -> float:
-    """p of the two-sided permutation test of statistic(first) - statistic(second): cases swap sides at random.
-
-    For statistics of paired samples that a signed-rank test does not fit, such as a minimum, for which a bootstrap
-    interval is too narrow.
-
-    Args:
-        first, second: a score for each case.
-        statistic: over the last axis, named ``axis``.
-        rounds: of random swaps, the same each time.
-    """
-    swap = np.random.default_rng(0).random((rounds, len(first))) < 0.5
-    drawn = statistic(np.where(swap, second, first), axis=1) - statistic(np.where(swap, first, second), axis=1)
-    found = abs(float(statistic(first, axis=0) - statistic(second, axis=0)))
-    return float((1 + np.sum(np.abs(drawn) >= found - 1e-12)) / (1 + rounds))
-
-
 def holm(raw: Mapping[str, float]) -> dict[str, tuple[float, float]]:
     """(p, p after Holm's step-down correction) for each comparison."""
     corrected, highest = {}, 0.0

@@ -30,12 +30,14 @@ class Method:
             learns registration to learn segmentation.
         paper: citation.
         needs: what it trains on.
-        typical: time and memory of the ``quick`` preset on 2 CPU cores.
+        typical: time of training (of a scan where nothing is trained) and memory at most, with the preset ``quick`` on
+            2 CPU cores, from hippocampi to brains at 2 mm.
         stages: what `segment --stage` can give, the method's own result last: ``register``, the atlas's labels
             warped; ``student``, the network that segments.
         pool: what it learns from the pool: its ``scans``, ``labelled`` scans (which is not one-shot), or ``none``.
         atlases: how many labelled scans it takes.
         patches: whether it can be trained on patches of the working grid, where the whole does not fit in memory.
+        learns: whether anything is learnt: else the seed changes nothing.
         least: unlabelled scans that it can do with.
         modules: Python modules that it needs beside the package's own, from the extra ``ants``.
     """
@@ -49,6 +51,7 @@ class Method:
     pool: Literal["scans", "labelled", "none"] = "scans"
     atlases: Literal["one", "several"] = "one"
     patches: bool = True
+    learns: bool = True
     least: int = 1
     modules: tuple[str, ...] = ()
 

@@ -25,7 +25,7 @@ METHOD = Method(
     family="ABS",
     paper="Liu et al. 2023, Contrastive Registration for Unsupervised Medical Image Segmentation",
     needs="one labelled atlas, a pool of unlabelled scans",
-    typical="3-20 min, 2-4 GB",
+    typical="3-20 min, 1-4 GB",
     stages=("register",),
 )
 

@@ -30,7 +30,7 @@ METHOD = Method(
     family="LRLS",
     paper="Zhao et al. 2019, Data augmentation using learned transformations for one-shot medical image segmentation",
     needs="one labelled atlas, a pool of unlabelled scans",
-    typical="8-60 min, 2-4 GB",
+    typical="8-60 min, 1-4 GB",
     stages=("register", "student"),
 )
 

@@ -59,6 +59,9 @@ class Hint:
     stop_gradient: bool = False  # true: the hint changes the student alone
 
 
+REGISTRATION = 0.25  # its share of a limited training
+
+
 @dataclass(frozen=True)
 class Synthesis:
     """How the training pairs are made (Eq. 1)."""
@@ -129,7 +132,7 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     """
     from soloatlas.registration import learn_fields
 
-    networks, fields = learn_fields(material, settings, session, share=0.25)
+    networks, fields = learn_fields(material, settings, session, share=REGISTRATION)
     student, teacher = build_student(settings, material.class_count, session), None
     if settings.teacher.enabled:
         teacher = build_teacher(settings, session)
@@ -203,10 +206,9 @@ def distil(
         "hint": settings.hint.weight,
     }
     steps = steps_of(s.steps, s.epochs, items, s.batch)
-    fit(
-        Stage("distil", networks, objective, weights, items, steps, s.batch, s.learning_rate, s.schedule),
-        session,
-    )
+    stage = Stage("distil", networks, objective, weights, items, steps, s.batch, s.learning_rate, s.schedule)
+    # SyN does not count, so the student gets what it has beside a network, no more.
+    fit(stage if settings.registration.learnt else replace(stage, share=1 - REGISTRATION), session)
 
 
 def training_pairs(material: Material, fields: FieldsOfPool, settings: Settings, seed: int) -> Pairs:

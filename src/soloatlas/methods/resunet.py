@@ -23,7 +23,7 @@ METHOD = Method(
     family="LS",
     paper="He et al. 2016, Deep Residual Learning for Image Recognition (in a U-Net)",
     needs="one labelled atlas; the pool is not looked at",
-    typical="5-20 min, 2-3 GB",
+    typical="5-20 min, 1-3 GB",
     stages=("student",),
     pool="none",
 )

@@ -23,7 +23,7 @@ METHOD = Method(
     family="supervised",
     paper="Zhou et al. 2024 (OS-MedSeg), upper bound: its student on true labels of every scan",
     needs="labels of the whole pool: not one-shot",
-    typical="5-20 min, 2-3 GB",
+    typical="5-20 min, 1-3 GB",
     stages=("student",),
     pool="labelled",
 )

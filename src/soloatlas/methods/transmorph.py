@@ -24,7 +24,7 @@ METHOD = Method(
     family="ABS",
     paper="Chen et al. 2022, TransMorph: Transformer for unsupervised medical image registration",
     needs="one labelled atlas, a pool of unlabelled scans",
-    typical="5-40 min, 3-8 GB",
+    typical="5-40 min, 1-8 GB",
     stages=("register",),
 )
 

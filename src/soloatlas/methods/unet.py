@@ -24,7 +24,7 @@ METHOD = Method(
     family="LS",
     paper="Ronneberger et al. 2015, U-Net: Convolutional Networks for Biomedical Image Segmentation",
     needs="one labelled atlas; the pool is not looked at",
-    typical="5-20 min, 2-3 GB",
+    typical="5-20 min, 1-3 GB",
     stages=("student",),
     pool="none",
 )

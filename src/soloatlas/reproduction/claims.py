@@ -26,7 +26,7 @@ class Comparison:
     weights: tuple[tuple[str, float], ...]
 
 
-Measure = Literal["dice", "hd95_mm", "small", "sd", "min"]
+Measure = Literal["dice", "hd95_mm", "small", "sd", "low"]
 
 
 @dataclass(frozen=True)
@@ -37,10 +37,11 @@ class Claim:
         id: the paper, a colon and a name.
         sentence: the claim.
         source: where the paper makes it.
-        tables: that hold the rows; the first that is recorded on a cohort is read.
+        tables: that hold the rows; of those recorded on a cohort the one with the most seeds is read.
         comparisons: all of them must hold.
         measure: mean DSC, mean HD95 (mm, less is better), mean DSC of the small structures
-            (`structures.small_structures`), standard deviation (less is better) or minimum of DSC over scans.
+            (`structures.small_structures`), standard deviation (less is better) of DSC over scans, or its mean over
+            the lowest quarter of them.
         direction: ``above``: each comparison is positive; ``not below``: none is below -margin; ``within``: all lie
             between -margin and margin.
         margin, reason: what still counts as no difference, in units of the measure, and why.
@@ -321,12 +322,20 @@ _LT_NET = (
         measure="sd",
     ),
     Claim(
+        "lt-net:steadier-than-the-bound",
+        "With LT-Net the DSC varies less from scan to scan than with the upper bound and with DataAug.",
+        "Wang et al. 2020, 6.5, Table 5",
+        _BESIDE,
+        _above(LT_NET.name, "U-Net (upper bound)", "DataAug"),
+        measure="sd",
+    ),
+    Claim(
         "lt-net:better-worst-case",
-        "The worst scan of LT-Net scores above the worst of VoxelMorph.",
-        "Wang et al. 2020, Tables 1 and 5",
+        "The worst scans of LT-Net score above those of VoxelMorph.",
+        "Wang et al. 2020, Tables 1 and 5 (the lowest DSC; a single scan tests nothing, so we take the lowest quarter)",
         _WHOLE,
         _above(LT_NET.name, VOXELMORPH.name),
-        measure="min",
+        measure="low",
     ),
 )
 

@@ -9,12 +9,13 @@ from soloatlas.methods import load_method, settings_of
 from soloatlas.settings import applicable, essential, flat, to_dict
 
 
-def deviations(methods: Sequence[str], preset: str, changes: Sequence[str]) -> dict[str, list[str]]:
-    """For each method the settings, but for those that its rows vary, that are not as in ``paper`` (or ``paper-ct``).
+def deviations(methods: Sequence[str], preset: str, changes: Sequence[str], papers: str) -> dict[str, list[str]]:
+    """For each method the settings, but for those that its rows vary, that are not the paper's.
 
     Args:
         methods: by name.
         preset: that was asked for; ``changes`` those for every row.
+        papers: preset that is the paper's for such scans.
 
     Returns:
         Method -> "setting=value (paper: value)", methods without any left out.
@@ -23,7 +24,7 @@ def deviations(methods: Sequence[str], preset: str, changes: Sequence[str]) -> d
     for name in methods:
         module = load_method(name)
         own = settings_of(module, preset, applicable(module.preset(preset), changes))
-        paper = module.preset("paper-ct" if preset == "paper-ct" else "paper")
+        paper = module.preset(papers)
         now, then = (flat(essential(to_dict(settings))) for settings in (own, paper))
         keys = [key for key in {**then, **now} if now.get(key) != then.get(key)]  # what is None is not kept
         if apart := [f"{key}={now.get(key)} (paper: {then.get(key)})" for key in keys]:
@@ -36,7 +37,8 @@ def as_notes(record: dict[str, Any]) -> str:
     lines = [f"- `{method}`: {', '.join(apart)}" for method, apart in record.get("deviations", {}).items()]
     if not lines:
         return ""
+    papers = record.get("papers_preset", "paper")
     return (
-        "\n\nSettings that are not those of the preset `paper`, for every row that does not say otherwise:\n\n"
+        f"\n\nSettings that are not those of the preset `{papers}`, for every row that does not say otherwise:\n\n"
         + "\n".join(lines)
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 
 from soloatlas.reproduction.rows import OURS, Pictures, Row
+from soloatlas.reproduction.structures import CANDI_STRUCTURES
 from soloatlas.reproduction.tables import LT_NET, ONE_SHOT, TABLES, VOXELMORPH
 
 
@@ -38,6 +39,7 @@ FIGURES: dict[str, Pictures] = {
         ),
         scans=3,
         planes=("coronal",),
+        structures=CANDI_STRUCTURES,
         remark="The paper's red arrows are its authors' choice; here the expert's outline shows every flaw.",
     ),
     "os-medseg:figure-5": Pictures(

@@ -33,6 +33,8 @@ def _line(of: dict[str, Any]) -> list[str]:
     words = [methods[0] if len(methods) == 1 else f"{len(methods)} methods"]
     words += ["labels of the pool"] if needs["labelled_pool"] else []
     words += [f"{needs['atlases']} atlases"] if needs["atlases"] > 1 else []
+    words += ["left and right labels"] if needs["sides"] else []
+    words += [f"extra {needs['extra']}"] if needs["extra"] else []
     return [of["id"], of["kind"], ", ".join(words), _took(of["rows"]), of["title"]]
 
 
@@ -62,7 +64,8 @@ def described(results: Path) -> list[dict[str, Any]]:
 
     Returns:
         For each ``id``, ``title``, ``source``, ``kind``; ``needs``: ``methods``, ``labelled_pool`` (a row learns from
-        labels of the pool), ``atlases`` (labelled scans that a row takes at most); ``rows``: each row's ``name``,
+        labels of the pool), ``atlases`` (labelled scans that a row takes at most), ``sides`` (names of labels that tell
+        left from right), ``extra`` of the package (``ants``) or empty; ``rows``: each row's ``name``,
         ``method``, ``stage``, ``changes``, ``share`` of the pool, ``atlases``, ``typical`` (the method's own estimate
         for the preset quick on 2 cores) and ``recorded``.
     """
@@ -81,9 +84,15 @@ def _described(key: str, of: Table | Pictures, recorded: list[tuple[Any, dict[st
             "methods": methods,
             "labelled_pool": any(load_method(name).METHOD.pool == "labelled" for name in methods),
             "atlases": max(row.atlases for row in of.rows),
+            "sides": of.unite_sides,
+            "extra": "ants" if any(_by_ants(of, row) for row in of.rows) else "",
         },
         "rows": [_row(of, row, recorded) for row in of.rows],
     }
+
+
+def _by_ants(of: Table | Pictures, row: Row) -> bool:
+    return bool(load_method(row.method or of.method).METHOD.modules) or "registration.network=syn" in row.changes
 
 
 def _row(of: Table | Pictures, row: Row, recorded: list[tuple[Any, dict[str, Any]]]) -> dict[str, Any]:

@@ -8,9 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from soloatlas.reproduction.rows import RANGE, Row, Table
+from soloatlas.settings import Augment
 
 # The paper's pairs: no augmentation, the atlas's own intensities.
 PLAIN = ("augment=false", "synthesis.appearance=none")
+
+# The changes that methods of the atlas alone make.
+WHOLE = tuple(
+    f"augment.{name}={getattr(Augment(), name)}" for name in ("rotation", "scale", "shear", "translation", "elastic")
+)
 
 # Rows of LT-Net: without its own terms, without the way back, and what the discriminator may not judge by.
 NO_ADVERSARY, NO_CYCLE = ("adversary=false",), ("cycle=false",)
@@ -56,6 +62,43 @@ READINGS: dict[str, Table] = {
             Row("plain pairs", PLAIN),
             Row("plain pairs, no teacher", (*PLAIN, "teacher=false")),
             Row("plain pairs, hint weight 1", (*PLAIN, "hint.weight=1.0")),
+        ),
+    ),
+    # The weight of smoothness, of a registration as a method and of the one that makes the pairs.
+    "os-medseg:alpha-alone": Table(
+        title="How much the smoothness of a field counts",
+        source="ours",
+        method="voxelmorph-2",
+        published_on="-",
+        reference="alpha = 1",
+        rows=tuple(
+            Row(f"alpha = {alpha}", (f"registration.alpha={alpha}",), "register")
+            for alpha in ("0.5", "1", "2", "4", "8")
+        ),
+    ),
+    "os-medseg:alpha": Table(
+        title="How much the smoothness of the fields counts that make the pairs",
+        source="ours",
+        method="os-medseg",
+        published_on="-",
+        reference="alpha = 1",
+        rows=tuple(
+            Row(f"alpha = {alpha}{what}", (f"registration.alpha={alpha}",), stage)
+            for alpha in ("1", "2", "4")
+            for what, stage in (("", "student"), (", atlas labels warped", "register"))
+        ),
+    ),
+    "os-medseg:augment": Table(
+        title="How much the pairs are changed at random",
+        source="ours",
+        method="os-medseg",
+        published_on="-",
+        reference="half",
+        rows=(
+            Row("not at all", ("augment=false",)),
+            Row("half"),
+            Row("as the atlas alone", WHOLE),
+            Row("the atlas alone", method="resunet"),
         ),
     ),
     "os-medseg:balance": Table(

@@ -8,6 +8,7 @@ from soloatlas.data.cohorts.shared import Split, shared_cohort
 from soloatlas.data.study import Study
 from soloatlas.errors import InputError
 from soloatlas.evaluation import EVERY_LABEL, Scoring
+from soloatlas.reproduction.records import form_of
 
 
 @dataclass(frozen=True)
@@ -31,8 +32,15 @@ COHORTS: dict[str, Recipe] = {
     "hippocampus": Recipe(unlabelled=100),
     "brain_malf": Recipe(changes=("prepare.spacing=2.0",)),
     "headneck_openkbp": Recipe(
-        # Stored values are HU + 1024: a window of -200 to 500 HU, soft tissue and bone.
-        changes=("prepare.spacing=4.0", "prepare.normalise=window", "prepare.window=[824.0, 1524.0]"),
+        # Stored values are HU + 1024: a window of -200 to 500 HU, soft tissue and bone. The losses are the paper's
+        # for CT (III-C).
+        changes=(
+            "prepare.spacing=4.0",
+            "prepare.normalise=window",
+            "prepare.window=[824.0, 1524.0]",
+            "registration.similarity=mi",
+            "registration.smoothness=bending",
+        ),
         scoring=Scoring(_CONTOURED, not_contoured_if_absent=_CONTOURED),
     ),
     "mouse_fvb": Recipe(),
@@ -48,6 +56,15 @@ def cohort_recipe(name: str) -> Recipe:
     if name not in COHORTS:
         raise InputError(f"--cohort {name}: not one of {', '.join(COHORTS)}; a public data set needs --data too")
     return COHORTS[name]
+
+
+# OS-MedSeg's recipe for BCV (III-C, IV-C) is that of CT here; VerSe had the other one.
+_CT = ("headneck_openkbp", "bcv", "abdomenctct", "btcv")
+
+
+def paper_preset(cohort: str) -> str:
+    """The preset that is the paper's own for such scans."""
+    return "paper-ct" if form_of(cohort, _CT) else "paper"
 
 
 def cohort_study(name: str, split: Split, unlabelled: int | None = None) -> Study:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +23,11 @@ def recorded_tables(results: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
             raise InputError(f"{path}: not JSON ({error}); remove it or run reproduce again") from error
         if isinstance(content, dict) and {"id", "cohort", "rows"} <= set(content):
             yield path, content
+
+
+def cohort_of(record: Mapping[str, Any]) -> str:
+    """The cohort of a record, and what tells it from others of the same table there."""
+    return "-".join(filter(None, (record["cohort"], record.get("tag", ""))))
 
 
 def form_of(cohort: str, names: Iterable[str]) -> str | None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from soloatlas.reproduction.deviations import as_notes
+from soloatlas.reproduction.measures import BY_CASE
 from soloatlas.tables import difference, markdown_table, number, text_table
 
 MEASURES = {
@@ -22,14 +25,32 @@ Cells = tuple[list[str], list[list[str]]]
 
 def as_text(record: dict[str, Any]) -> str:
     """For a terminal, with what was run on what above it."""
-    notes = "".join(f"\nnote: {note}" for note in record["notes"])
-    return f"{caption(record)}\n\n{text_table(*cells(record))}{notes}"
+    notes = "".join(f"\nnote: {note}" for note in [*record["notes"], *steps_made(record)])
+    return f"{caption(record)}\n\n{_tables(record, text_table)}{notes}"
 
 
 def as_markdown(record: dict[str, Any]) -> str:
     """A Markdown table under its caption."""
-    notes = "".join(f"\n\nNote: {note}" for note in record["notes"])
-    return f"{caption(record)}\n\n{markdown_table(*cells(record))}{notebook_note(record)}{as_notes(record)}{notes}\n"
+    notes = "".join(f"\n\nNote: {note}" for note in [*record["notes"], *steps_made(record)])
+    tables = _tables(record, markdown_table)
+    return f"{caption(record)}\n\n{tables}{notebook_note(record)}{as_notes(record)}{notes}\n"
+
+
+def _tables(record: dict[str, Any], made: Callable[..., str]) -> str:
+    """The table and, where structures are its lines, a second one of how far they are from the published cells."""
+    apart = differences_by_structure(record)
+    below = f"\n\nOurs minus published [95 % CI]:\n\n{made(*apart)}" if apart else ""
+    return made(*cells(record)) + below
+
+
+def steps_made(record: dict[str, Any]) -> list[str]:
+    """Steps of each stage, mean over seeds, of the rows that were trained; nothing for records that do not say."""
+    told = []
+    for row in record["rows"]:
+        runs = [run.get("steps", {}) for run in row["runs"]]
+        stages = [f"{stage} {np.mean([run.get(stage, 0) for run in runs]):.0f}" for stage in runs[0]]
+        told += [f"{row['name']}: {', '.join(stages)}"] if stages else []
+    return [f"steps made: {'; '.join(told)}"] if told else []
 
 
 def notebook_note(record: dict[str, Any]) -> str:
@@ -102,23 +123,47 @@ def by_row(record: dict[str, Any]) -> Cells:
     """Ours, published (where anything is) and the paired difference from the reference row."""
     measures = [(key, *MEASURES[key]) for key in record["measures"]]
     published = measures if has_published(record) else []
+    apart = [one for one in published if one[0] in BY_CASE]
     rows = [
         [
             row["name"],
             *(number(row[key], digits) for key, _, digits in measures),
             *(number(row["published"][key], digits) for key, _, digits in published),
+            *(_apart(row, key, digits) for key, _, digits in apart),
             difference(row["minus_reference"]),
         ]
         for row in record["rows"]
     ]
     titles = [title for _, title, _ in measures] + [f"published {title}" for _, title, _ in published]
+    titles += [f"{title} minus published [95 % CI]" for _, title, _ in apart]
     return ["row", *titles, "DSC minus reference [95 % CI]"], rows
+
+
+def _apart(row: dict[str, Any], measure: str, digits: int) -> str:
+    """Ours minus the published cell, with the interval of ours over cases and seeds."""
+    found = row["minus_published"].get(measure)
+    if not found:
+        return "-"
+    ends = ", ".join(f"{end:+.{digits}f}" for end in found["ci95"] or ())
+    return f"{found['difference']:+.{digits}f}" + (f" [{ends}]" if ends else "")
 
 
 def by_structure(record: dict[str, Any]) -> Cells:
     """DSC of each structure by each method, the published one in brackets."""
     names = [row["name"] for row in record["rows"]]
     return ["structure", *names], [_structure(measure, record["rows"]) for measure in record["measures"]]
+
+
+def differences_by_structure(record: dict[str, Any]) -> Cells | None:
+    """Ours minus the published cell of each structure by each method; None where rows are measured as a whole."""
+    if not set(record["measures"]) - set(MEASURES) or not has_published(record):
+        return None
+    rows = record["rows"]
+    lines = [
+        ["mean" if measure == "dice" else measure, *(_apart(row, measure, 3) for row in rows)]
+        for measure in record["measures"]
+    ]
+    return ["structure", *(row["name"] for row in rows)], lines
 
 
 def _structure(measure: str, rows: Sequence[dict[str, Any]]) -> list[str]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from soloatlas.atomic import read_json
+from soloatlas.atomic import read_json, write_text
 from soloatlas.data.cohorts.shared import Split
 from soloatlas.data.files import file_sha256, list_scans, scan_name
 from soloatlas.data.study import Study, with_more_atlases, with_pool_labels
@@ -21,7 +21,13 @@ from soloatlas.machine import about_machine
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.prepare import PREPARE_VERSION
 from soloatlas.reproduction.rows import Pictures, Row, Table
-from soloatlas.reproduction.structures import case_dice_of, dice_without_zeros, small_structures, structure_dice
+from soloatlas.reproduction.structures import (
+    case_dice_of,
+    dice_without_zeros,
+    small_structures,
+    structure_case_dice,
+    structure_dice,
+)
 from soloatlas.runs import GENERATION, command_line, read_record, same_generation, versions
 from soloatlas.settings import applicable, essential, to_dict
 
@@ -29,6 +35,7 @@ if TYPE_CHECKING:
     from soloatlas.training import Progress
 
 
+POWER = "power.txt"  # in a run folder: see `Conditions`
 _REGISTRATION = Path("checkpoints") / "register.safetensors"  # in a run folder: what the first stage learnt
 
 
@@ -43,6 +50,7 @@ class Conditions:
         preset: of the methods' settings; ``changes`` to them, where a method has the setting.
         scoring: of those scans.
         power: of the machine that each run has for itself; where training is limited by time, its result depends on it.
+        tag: a word that tells the record from others of the same table and cohort.
     """
 
     study: Study
@@ -52,6 +60,7 @@ class Conditions:
     changes: tuple[str, ...] = ()
     scoring: Scoring = EVERY_LABEL
     power: str = ""
+    tag: str = ""
 
 
 @dataclass(frozen=True)
@@ -76,9 +85,8 @@ class Task:
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
         study, atlases = self.conditions.study, 1 + len(self.conditions.study.more_atlases)
         several = f"-{atlases}atlases" if atlases > 1 else ""
-        return (
-            Path("runs") / study.name / f"{self.method}-{digest}-{len(study.unlabelled)}scans{several}-seed{self.seed}"
-        )
+        seed = self.seed if load_method(self.method).METHOD.learns else 0  # else every seed is the same run
+        return Path("runs") / study.name / f"{self.method}-{digest}-{len(study.unlabelled)}scans{several}-seed{seed}"
 
     def segmentations(self) -> Path:
         """Where the scans of the split lie segmented."""
@@ -131,6 +139,7 @@ def circumstances(conditions: Conditions) -> dict[str, Any]:
     study = conditions.study
     return {
         "cohort": study.name,
+        "tag": conditions.tag,
         "split": conditions.split,
         "scans": len(study.test_images),
         "unlabelled": len(study.unlabelled),
@@ -177,8 +186,9 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
 
     c, study, folder = task.conditions, task.conditions.study, task.folder()
     if not (folder / "run.json").exists():
-        share_registration(folder, task.settings(), study, task.seed)
+        share_registration(folder, task.settings(), study, task.seed, c.power)
     pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=True, progress=progress)
+    write_text(folder / POWER, c.power)
     if not all_segmented(folder, task.stage, study.test_images, task.segmentations()):
         # Anew, whatever lies there: maps of scans that have changed, or of a run folder that has moved.
         shutil.rmtree(task.segmentations(), ignore_errors=True)
@@ -193,11 +203,15 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
 
 
 def _how_it_went(folder: Path) -> dict[str, Any]:
-    """Means of fields.csv over the pool and, of an adversarial run, how sure the discriminator was."""
+    """Means of fields.csv over the pool, steps made of each stage, and how sure a discriminator was."""
     from soloatlas.reporting.contents import read_contents
 
     contents = read_contents(folder)
-    out: dict[str, Any] = {"fields": contents.field_means()}
+    points = {stage: [at for curve in terms.values() for at, _ in curve] for stage, terms in contents.curves.items()}
+    out: dict[str, Any] = {
+        "fields": contents.field_means(),
+        "steps": {stage: max(steps) for stage, steps in points.items()},
+    }
     if game := contents.game():
         out["discriminator"] = game
     return out
@@ -211,6 +225,7 @@ def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str
         **kept_scores(scores),
         "mean_dice_without_zeros": dice_without_zeros(cases),
         "structure_dice": structure_dice(labels),
+        "structure_case_dice": structure_case_dice(labels, cases),
         "small_structures": small,
         "case_small_dice": case_dice_of(small, labels, cases),
         "seconds": run["seconds"],
@@ -229,12 +244,13 @@ def registration_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return own | {"atlas in pool": settings.get("sampling", {}).get("atlas", False)}
 
 
-def share_registration(folder: Path, settings: dict[str, Any], study: Study, seed: int) -> None:
+def share_registration(folder: Path, settings: dict[str, Any], study: Study, seed: int, power: str = "") -> None:
     """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
 
-    Rows that differ after the registration then compare students on the very same synthetic pairs.
+    Rows that differ after the registration then compare students on the very same synthetic pairs. Under a limit of
+    time the student has what the registration has left of it: its checkpoint tells how long it took.
     """
-    other = registered_alike(folder, settings, study, seed)
+    other = registered_alike(folder, settings, study, seed, power)
     if other is None:
         return
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -244,22 +260,26 @@ def share_registration(folder: Path, settings: dict[str, Any], study: Study, see
     (folder / "metrics.csv").write_text("".join(rows))
 
 
-def registered_alike(folder: Path, settings: dict[str, Any], study: Study, seed: int) -> Path | None:
+def registered_alike(folder: Path, settings: dict[str, Any], study: Study, seed: int, power: str = "") -> Path | None:
     """A finished run beside ``folder`` whose learnt registration is the one of these settings, or None.
 
-    The same: settings, seed, and the contents of atlas, labels and unlabelled scans. None where time is limited: what
-    the registration did not take would be the student's.
+    The same: settings, seed, the contents of atlas, labels and unlabelled scans and, where time is limited, the power
+    of the machine.
     """
-    if settings["loop"]["minutes"]:
-        return None
     for other in sorted(folder.parent.glob(f"*-seed{seed}")):
         if other == folder or not (other / _REGISTRATION).exists() or not (other / "run.json").exists():
             continue  # without a record: another process is just beginning there
         found = read_record(other)
         same = registration_settings(essential(found["settings"])) == registration_settings(settings)
+        same = same and not (settings["loop"]["minutes"] and _power_of(other) != power)
         if found["state"] == "finished" and same and same_generation(found) and _on_inputs(found, study):
             return other
     return None
+
+
+def _power_of(run: Path) -> str | None:
+    """Of the machine on which a row's run was made, None where that was not kept."""
+    return (run / POWER).read_text(encoding="utf-8") if (run / POWER).exists() else None
 
 
 def _on_inputs(record: dict[str, Any], study: Study) -> bool:

@@ -56,6 +56,7 @@ class Table:
         measures: its columns: ``dice``, ``hd95_mm``, over the test cases ``sd``, ``min`` and ``max`` of DSC, or
             names of structures (`structures.structure`).
         structures: that are scored where the cohort has all of them (`structures.structure`); else all it has.
+        all_structures: false: those of them that the cohort has are scored, if it has any.
         unite_sides: left and right are scored as one structure.
         drawing: module of `drawings` that plots it; empty: it is not plotted.
         curves: what ``drawing="curves"`` plots; ``axis`` names their horizontal axis.
@@ -69,6 +70,7 @@ class Table:
     rows: tuple[Row, ...]
     measures: tuple[str, ...] = ("dice", "hd95_mm")
     structures: tuple[str, ...] = ()
+    all_structures: bool = True
     unite_sides: bool = False
     drawing: str = ""
     axis: str = ""
@@ -84,6 +86,7 @@ class Pictures:
         drawing: module of `drawings`.
         scans: how many are shown, the first of the split or, where the drawing says so, of the pool.
         planes: in which they are cut.
+        structures, all_structures, unite_sides: that are scored, as of a table.
         remark: what a reader who knows the paper's figure should know of ours.
     """
 
@@ -95,6 +98,9 @@ class Pictures:
     scans: int
     planes: tuple[Plane, ...]
     remark: str = ""
+    structures: tuple[str, ...] = ()
+    all_structures: bool = True
+    unite_sides: bool = False
 
 
 RANGE = ("dice", "sd", "min", "max")

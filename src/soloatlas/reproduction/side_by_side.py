@@ -76,7 +76,7 @@ def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
         task = tasks[numbers[0]]
         settings, study = task.settings(), task.conditions.study
         shared = [registration_settings(settings), task.seed, study.unlabelled]
-        learnt = shared in known or registered_alike(task.folder(), settings, study, task.seed)
+        learnt = shared in known or registered_alike(task.folder(), settings, study, task.seed, task.conditions.power)
         (rest if learnt else first).append(numbers)
         known.append(shared)
     return [first, rest]

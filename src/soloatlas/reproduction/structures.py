@@ -116,6 +116,14 @@ def case_dice_of(
     return found
 
 
+def structure_case_dice(
+    labels: Mapping[str, Mapping[str, Any]], cases: Mapping[str, Mapping[str, Mapping[str, Any]]]
+) -> dict[str, dict[str, float | None]]:
+    """`case_dice_of` each structure by itself."""
+    names = sorted({structure(label["name"]) for label in labels.values()})
+    return {name: case_dice_of([name], labels, cases) for name in names}
+
+
 def dice_without_zeros(cases: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> float | None:
     """Mean DSC by the rule of OS-MedSeg's released notebook: structures with DSC 0 are left out of a case's mean.
 
@@ -132,14 +140,18 @@ def structure(name: str) -> str:
     return _SAME.get(stem, stem)
 
 
-def labels_of(structures: Collection[str], names: Mapping[int, tuple[str, Any]]) -> tuple[int, ...] | None:
+def labels_of(
+    structures: Collection[str], names: Mapping[int, tuple[str, Any]], all_of_them: bool = True
+) -> tuple[int, ...] | None:
     """Label values of these structures, both sides; None where the names lack one of them.
 
     Args:
         names: value to (name, colour), of `read_label_names`.
+        all_of_them: false: those that the names have will do; None where they have none.
     """
     found = {value: structure(name) for value, (name, _) in names.items()}
-    if not structures or set(structures) - set(found.values()):
+    known = set(structures) & set(found.values())
+    if not known or (all_of_them and known != set(structures)):
         return None
     return tuple(sorted(value for value, name in found.items() if name in structures))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -14,15 +15,14 @@ from soloatlas.data.study import Study
 from soloatlas.devices import power_of_each
 from soloatlas.errors import InputError
 from soloatlas.evaluation import Scoring
-from soloatlas.evaluation.statistics import paired_difference
 from soloatlas.methods import load_method
 from soloatlas.reproduction.deviations import deviations
 from soloatlas.reproduction.figure_run import write_figure, write_plot
 from soloatlas.reproduction.listing import everything
-from soloatlas.reproduction.measures import row_measures, structure_means
+from soloatlas.reproduction.measures import derive
 from soloatlas.reproduction.public import public_study
 from soloatlas.reproduction.published import beside
-from soloatlas.reproduction.recipes import cohort_recipe, cohort_study
+from soloatlas.reproduction.recipes import cohort_recipe, cohort_study, paper_preset
 from soloatlas.reproduction.rendering import as_latex, as_markdown, as_text
 from soloatlas.reproduction.row_run import Conditions, Finished, circumstances, row_record, tasks_of
 from soloatlas.reproduction.rows import Pictures, Table
@@ -46,6 +46,7 @@ def reproduce_table(
     preset: str = "quick",
     minutes: float = 0.0,
     jobs: int = 1,
+    tag: str = "",
 ) -> str:
     """Run every row of a table, or of a figure, on a cohort, record it and draw what the paper draws.
 
@@ -60,8 +61,9 @@ def reproduce_table(
         changes: settings for every row that has them.
         data: the user's copy of the public data set.
         preset: of every method.
-        minutes: of training for each run at most; 0: as long as the steps take.
+        minutes: of training, filled by every run that trains; 0: as long as the steps take.
         jobs: runs at a time (`side_by_side`).
+        tag: a word that keeps this record apart from others of the same table and cohort.
 
     Returns:
         The table as text: ours, published, and the paired difference from the reference row; or what a figure shows.
@@ -73,6 +75,8 @@ def reproduce_table(
     known = everything()
     if key not in known:
         raise InputError(f"reproduce {key}: not a table or figure; known: {', '.join(known)}")
+    if not re.fullmatch(r"[A-Za-z0-9.]*", tag):
+        raise InputError(f"--tag {tag}: is part of a file's name; give letters and digits")
     of = known[key]
     require_applicable([load_method(row.method or of.method).preset(preset) for row in of.rows], changes)
     conditions = _conditions(cohort, split, data, progress)
@@ -80,7 +84,7 @@ def reproduce_table(
         of = beside(key, of, conditions.study.name)
         if of.unite_sides:
             require_sides(conditions.study)
-    limit = (f"loop.minutes={minutes}",) if minutes else ()
+    limit = (f"loop.minutes={minutes}", "loop.fill=true") if minutes else ()
     conditions = replace(
         conditions,
         seeds=tuple(seeds),
@@ -88,9 +92,11 @@ def reproduce_table(
         changes=(*conditions.changes, *changes, *limit),
         scoring=_scoring(of, conditions),
         power=power_of_each(jobs),
+        tag=tag,
     )
     rows = _finished(of, conditions, jobs, progress)
-    stem = output / conditions.study.name / (key.replace(":", "-") + ("" if split == "test" else f"-{split}"))
+    name = "-".join(filter(None, (key.replace(":", "-"), tag, "" if split == "test" else split)))
+    stem = output / conditions.study.name / name
     if isinstance(of, Pictures):
         return write_figure(key, of, conditions, rows, stem)
     return _write_table(key, of, conditions, rows, stem)
@@ -124,10 +130,8 @@ def _write_table(key: str, table: Table, conditions: Conditions, rows: Sequence[
 def _scoring(of: Table | Pictures, conditions: Conditions) -> Scoring:
     """How the cohort is scored, in the structures of the table if it has them and its recipe does not choose others."""
     scoring, study = conditions.scoring, conditions.study
-    if isinstance(of, Pictures):
-        return scoring
     names = read_label_names(study.label_names) if study.label_names else {}
-    labels = scoring.labels or labels_of(of.structures, names)
+    labels = scoring.labels or labels_of(of.structures, names, all_of_them=of.all_structures)
     return replace(scoring, labels=labels, unite_sides=of.unite_sides)
 
 
@@ -152,11 +156,8 @@ def _conditions(cohort: str, split: Split, data: Path | None, progress: Progress
 
 
 def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str, Any]]) -> dict[str, Any]:
-    reference = next(row for row in rows if row["name"] == table.reference)
-    for row in rows:
-        row |= row_measures(row["runs"])
-        row["structures"] = structure_means(row["runs"])
-        row["minus_reference"] = paired_difference(row["runs"], reference["runs"])
+    derive(rows, table.reference)
+    papers = paper_preset(conditions.study.name)
     return {
         "id": key,
         "title": table.title,
@@ -164,22 +165,27 @@ def _record(key: str, table: Table, conditions: Conditions, rows: list[dict[str,
         "published_on": table.published_on,
         "measures": list(table.measures),
         **circumstances(conditions),
+        "papers_preset": papers,
         "deviations": deviations(
-            list(dict.fromkeys(row["method"] for row in rows)), conditions.preset, conditions.changes
+            list(dict.fromkeys(row["method"] for row in rows)), conditions.preset, conditions.changes, papers
         ),
-        "reference": reference["name"],
+        "reference": table.reference,
         "notes": [*conditions.study.notes, *_notes(table, conditions)],
         "rows": rows,
     }
 
 
 def _notes(table: Table, conditions: Conditions) -> list[str]:
-    """What a limit of time means for a row that is half of a method."""
+    """What a limit of time means for a row that is half of a method, and for one that SyN registers."""
     halves = [row for row in table.rows if row.stage == "register" and _has_student(row.method or table.method)]
-    if not halves or not any(change.startswith("loop.minutes=") for change in conditions.changes):
+    by_syn = [row for row in table.rows if "registration.network=syn" in row.changes]
+    if not any(change.startswith("loop.minutes=") for change in conditions.changes):
         return []
-    names = ", ".join(row.name for row in halves)
-    return [f"{names}: the registration has a share of the limit alone, the student of the same run has the rest"]
+    told = (
+        (halves, "the registration has a share of the limit alone, the student of the same run has the rest"),
+        (by_syn, "SyN's time is no part of the limit; the student has what is its share beside a network"),
+    )
+    return [f"{', '.join(row.name for row in rows)}: {what}" for rows, what in told if rows]
 
 
 def _has_student(method: str) -> bool:

@@ -14,10 +14,10 @@ RULE = (
     "Scores are paired: the same scan and seed in each row. Effects are positive as claimed, with a 95 % interval: for "
     "means Student's over scans and seeds, else by bootstrap over scans. Confirmed: the interval lies on the claimed "
     "side; not confirmed: on the other; open: it covers the border, or, of what is no mean, the test is not clear. "
-    "Where a claim makes several comparisons, all must hold, each by its own 95 % interval; one that is not confirmed "
-    "must be so at the level of Holm's steps. p, over scans: Wilcoxon signed-rank for means, Pitman and Morgan's for "
-    "the standard deviation, a swap test for the lowest; corrected by Holm. On fewer than three seeds, fewer than six "
-    "scans, or with runs that less than 8 minutes cut short, a verdict is preliminary, and undecided instead of open."
+    "Where a claim makes several comparisons, all must hold, each by its own 95 % interval; the claim is not confirmed "
+    "if one lies on the other side at the level of Holm's steps. p, over scans: Wilcoxon signed-rank for means, Pitman "
+    "and Morgan's for the standard deviation; corrected by Holm. On fewer than three seeds, fewer than six scans, or "
+    "with a row that learnt for less than 8 minutes, a verdict is preliminary, and undecided instead of open."
 )
 
 
@@ -68,8 +68,18 @@ def as_markdown(found: Sequence[Verdict], heading: str = "##") -> str:
         rows = [row for verdict in found if verdict.cohort == cohort for row in _measured(verdict)]
         if rows:
             header = ["claim", "measure", "comparison", "effect [95 % CI]", "p", "status", "record"]
-            parts.append(f"{heading} {cohort}\n\n{markdown_table(header, rows)}")
+            own = [verdict for verdict in found if verdict.cohort == cohort]
+            parts.append(f"{heading} {cohort}\n\n{markdown_table(header, rows)}{_strengths(own)}")
     return "\n\n".join(parts)
+
+
+def _strengths(found: Sequence[Verdict]) -> str:
+    """Where losses were not weighted as in the paper: what was tested is their effect at these weights."""
+    told = dict.fromkeys((verdict.table, one) for verdict in found for one in verdict.strengths)
+    lines = "\n".join(f"- `{table}`, {one}" for table, one in told)
+    return (
+        f"\n\nLosses that were not the paper's, for every row that does not say otherwise:\n\n{lines}" if told else ""
+    )
 
 
 def overview(found: Sequence[Verdict], cohorts: Sequence[str]) -> str:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,20 +20,22 @@ from soloatlas.evaluation.statistics import (
     scored_cases,
     signed_rank,
     student_sample,
-    swap_test,
 )
-from soloatlas.methods import load_method
 from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
-from soloatlas.reproduction.records import form_of, recorded_tables
-from soloatlas.settings import flat, to_dict
+from soloatlas.reproduction.records import cohort_of, form_of, recorded_tables
 
 CONFIRMED, NOT_CONFIRMED, OPEN, UNDECIDED = "confirmed", "not confirmed", "open", "undecided"
 NOT_MEASURED, NOT_MEANT = "not measured", "not of this cohort"
 
 ERROR = 0.05  # of a claim
 ROUNDING = 1e-9  # equal scores, summed in another order, differ by less
+LOW = 0.25  # of the scans are the lowest
 ENOUGH_SCANS = 6  # with five, differences of one sign come by chance more often than that (2 / 2^5)
 ENOUGH_SEEDS, ENOUGH_MINUTES = 3, 7.6  # below either a verdict is preliminary; 8 min, for a limit is met nearly
+
+OF_LOSSES = re.compile(
+    r"(weight|pull|every|alpha|beta|dice|balance|similarity|smoothness|distance|transformation|anatomy|difference)="
+)
 
 
 @dataclass(frozen=True)
@@ -59,8 +62,8 @@ SCALES = {
     "dice": Scale("case_dice", np.mean, 1, "DSC", 3),
     "hd95_mm": Scale("case_hd95_mm", np.mean, -1, "HD95 mm", 2),
     "small": Scale("case_small_dice", np.mean, 1, "DSC of small structures", 3),
-    "sd": Scale("case_dice", partial(np.std, ddof=1), -1, "SD of DSC", 3, pitman_morgan),
-    "min": Scale("case_dice", np.min, 1, "lowest DSC", 3, partial(swap_test, statistic=np.min)),
+    "sd": Scale("case_dice", np.std, -1, "SD of DSC", 3, pitman_morgan),
+    "low": Scale("case_dice", np.mean, 1, "DSC of the lowest quarter of scans", 3),
 }
 
 
@@ -74,7 +77,8 @@ class Finding:
         interval: the same at the level that Holm's step gives the comparison.
         p, p_holm: of the signed-rank test of a mean, else of the measure's own; corrected within the claim. None
             where the comparison has two borders, or more rows than two of what is no mean.
-        status: of this comparison.
+        status: of this comparison alone, by ``ci95``.
+        refuted: whether it lies on the wrong side at the level of Holm's step, too, which makes the claim fail.
     """
 
     name: str
@@ -84,6 +88,7 @@ class Finding:
     p: float | None
     p_holm: float | None
     status: str
+    refuted: bool = False
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,7 @@ class Verdict:
         scans, seeds: how many; ``minutes`` of training of the run that trained least, None where none trained.
         preliminary: why the verdict may change with more runs; empty where it is final.
         why: nothing was measured, or nothing can be decided.
+        strengths: weights and kinds of the losses that were not the paper's, method by method.
     """
 
     claim: str
@@ -107,6 +113,7 @@ class Verdict:
     minutes: float | None = None
     preliminary: str = ""
     why: str = ""
+    strengths: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
@@ -124,7 +131,7 @@ def read_records(results: Path) -> Records:
     found: Records = {}
     for _, content in recorded_tables(results):
         if content.get("split") == "test":
-            found.setdefault(content["cohort"], {})[content["id"]] = content
+            found.setdefault(cohort_of(content), {})[content["id"]] = content
     return found
 
 
@@ -150,16 +157,17 @@ def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> V
     """A claim by a cohort's records: table -> content.
 
     Intervals are Student's over scans and seeds for means, else bootstrap intervals over scans of scores averaged over
-    seeds. A comparison is confirmed if its 95 % interval lies on the claimed side, not confirmed if the interval at
-    the level of Holm's step lies on the other, else open; of what is no mean it is open, too, if its test says that
-    chance would do as much. A claim is confirmed if all its comparisons are (each at its own 5 %: Berger 1982, an
-    intersection-union test), not confirmed if one is not (the comparisons share the 5 %: the clearest of m has the
+    seeds. A comparison is confirmed if its 95 % interval lies on the claimed side, not confirmed if it lies on the
+    other, else open; of what is no mean it is open, too, if its test says that chance would do as much. A claim is
+    confirmed if all its comparisons are (each at its own 5 %: Berger 1982, an intersection-union test), not confirmed
+    if one lies on the other side at the level of Holm's step (the comparisons share the 5 %: the clearest of m has the
     level 1 - 0.05/m, the next 1 - 0.05/(m - 1), and so on), else open; undecided where more seeds, longer training or
     more scans may decide it.
     """
     if claim.cohorts and form_of(cohort, claim.cohorts) is None:
         return Verdict(claim.id, cohort, NOT_MEANT)
-    table = next((key for key in claim.tables if key in records), None)
+    known = [key for key in claim.tables if key in records]
+    table = max(known, key=lambda key: len(records[key]["rows"][0]["runs"]), default=None)  # of equal ones the first
     if table is None:
         return Verdict(claim.id, cohort, NOT_MEASURED, why=f"no record of {' or '.join(claim.tables)}")
     record = records[table]
@@ -169,10 +177,20 @@ def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> V
     if lacking:
         return Verdict(claim.id, cohort, NOT_MEASURED, table, why=lacking)
     runs = [run for name in names for run in rows[name]]
-    found = Verdict(claim.id, cohort, OPEN, table, seeds=min(len(rows[name]) for name in names), minutes=_least(runs))
+    seeds, minutes = min(len(rows[name]) for name in names), _least(runs)
     scores = scores_of(rows, names, SCALES[claim.measure].key)
-    cut_short = [run for row in record["rows"] if row["name"] in names for run in _cut_short(row, record["preset"])]
-    found = replace(found, scans=len(scores), preliminary=_preliminary(found.seeds, _least(cut_short)))
+    scores = lowest(scores) if claim.measure == "low" else scores
+    found = Verdict(
+        claim.id,
+        cohort,
+        OPEN,
+        table,
+        scans=len(scores),
+        seeds=seeds,
+        minutes=minutes,
+        preliminary=_preliminary(seeds, minutes),
+        strengths=_strengths(record, names),
+    )
     if len(scores) < 2:
         return replace(found, status=UNDECIDED, why="a single scan has no interval")
     findings = tuple(compared(claim, names, scores))
@@ -180,7 +198,7 @@ def judge(claim: Claim, cohort: str, records: Mapping[str, dict[str, Any]]) -> V
         why = f"{len(scores)} scans are too few to decide"
         undecided = tuple(replace(one, status=UNDECIDED) for one in findings)
         return replace(found, status=UNDECIDED, why=why, findings=undecided)
-    status = _together([one.status for one in findings])
+    status = _together(findings)
     return replace(found, status=UNDECIDED if status == OPEN and found.preliminary else status, findings=findings)
 
 
@@ -204,6 +222,23 @@ def scores_of(rows: Mapping[str, Sequence[dict[str, Any]]], names: Sequence[str]
     return np.array([[[rows[name][seed][key][case] for name in names] for seed in seeds] for case in cases])
 
 
+def lowest(scores: np.ndarray) -> np.ndarray:
+    """The quarter of the scans that are lowest by the mean over seeds and rows, so that no row's own choice decides.
+
+    Args:
+        scores: (scans, seeds, rows).
+    """
+    return scores[np.argsort(scores.mean((1, 2)), kind="stable")[: math.ceil(LOW * len(scores))]]
+
+
+def _strengths(record: Mapping[str, Any], names: Sequence[str]) -> tuple[str, ...]:
+    """Weights and kinds of losses that were not the paper's in these rows, where the record says."""
+    methods = dict.fromkeys(row["method"] for row in record["rows"] if row["name"] in names)
+    apart = {name: record.get("deviations", {}).get(name, ()) for name in methods}
+    losses = {name: [one for one in told if OF_LOSSES.search(one)] for name, told in apart.items()}
+    return tuple(f"{name}: {', '.join(told)}" for name, told in losses.items() if told)
+
+
 def compared(claim: Claim, names: Sequence[str], scores: np.ndarray) -> list[Finding]:
     """Each comparison of a claim: effect, intervals, test and status.
 
@@ -222,18 +257,16 @@ def compared(claim: Claim, names: Sequence[str], scores: np.ndarray) -> list[Fin
     found = []
     for n, (interval, status) in enumerate(holm_intervals(drawn, claim)):
         effect, ci95 = float(effects @ weights[n]), interval_of(drawn[n])
-        status = _status(claim, ci95, status, *tests[n])
-        found.append(Finding(claim.comparisons[n].name, effect, ci95, interval, *tests[n], status))
+        p, p_holm = tests[n]
+        refuted = status == NOT_CONFIRMED and not _by_chance(claim, p_holm)
+        own = OPEN if _by_chance(claim, p) else _side(ci95, claim)
+        found.append(Finding(claim.comparisons[n].name, effect, ci95, interval, p, p_holm, own, refuted))
     return found
 
 
-def _status(claim: Claim, ci95: Sequence[float], shared: str, p: float | None, p_holm: float | None) -> str:
-    """Of a comparison: ``shared`` is what its interval says whose error is shared among all."""
-    tested = SCALES[claim.measure].test is not None
-    if shared == NOT_CONFIRMED and not (tested and p_holm is not None and p_holm >= ERROR):
-        return NOT_CONFIRMED
-    chance = tested and p is not None and p >= ERROR
-    return CONFIRMED if _side(ci95, claim) == CONFIRMED and not chance else OPEN
+def _by_chance(claim: Claim, p: float | None) -> bool:
+    """Whether the test of what is no mean says that chance would do as much."""
+    return SCALES[claim.measure].test is not None and p is not None and p >= ERROR
 
 
 def _tests(claim: Claim, scores: np.ndarray, weights: Sequence[np.ndarray]) -> list[tuple[float | None, float | None]]:
@@ -293,30 +326,16 @@ def _side(interval: Sequence[float], claim: Claim) -> str:
     return CONFIRMED if inside else NOT_CONFIRMED if outside else OPEN
 
 
-def _together(statuses: Sequence[str]) -> str:
-    if NOT_CONFIRMED in statuses:
+def _together(findings: Sequence[Finding]) -> str:
+    if any(one.refuted for one in findings):
         return NOT_CONFIRMED
-    return CONFIRMED if set(statuses) == {CONFIRMED} else OPEN
+    return CONFIRMED if all(one.status == CONFIRMED for one in findings) else OPEN
 
 
 def _least(runs: Sequence[dict[str, Any]]) -> float | None:
     """Minutes of training of the run that trained least. None where none trains."""
     trained = [run for run in runs if sum(run.get("parameters", {}).values())]
     return min((run["seconds"].get("learn", 0) / 60 for run in trained), default=None)
-
-
-def _cut_short(row: dict[str, Any], preset: str) -> list[dict[str, Any]]:
-    """Runs of a row that more time could have changed: ended by a limit, or of fewer steps than the preset has."""
-    whole = flat(to_dict(load_method(row["method"]).preset(preset)))
-    lengths = {key: value for key, value in whole.items() if key.rpartition(".")[2] in ("steps", "epochs")}
-    return [run for run in row["runs"] if _is_short(run, lengths)]
-
-
-def _is_short(run: dict[str, Any], lengths: dict[str, Any]) -> bool:
-    settings = flat(run["settings"])
-    limit = settings.get("loop.minutes", 0)
-    ended = limit and run["seconds"].get("learn", 0) > 0.95 * 60 * limit
-    return bool(ended) or any(settings.get(key, value) < value for key, value in lengths.items())
 
 
 def _preliminary(seeds: int, minutes: float | None) -> str:

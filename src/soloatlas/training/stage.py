@@ -101,7 +101,8 @@ class Session:
     """Where and how one run trains: its folder, seed, device, loop settings, who watches, and since when.
 
     ``began`` lies as far back as earlier sittings trained: a time limit is one for all of them.
-    With a ``trial``, stages stop early; with several ``processes``, each takes its share of every step.
+    With a ``trial``, stages stop early; with several ``processes``, each takes its share of every step. In ``paused``
+    stand seconds since ``began`` in which nothing was learnt.
     """
 
     folder: Path
@@ -112,9 +113,14 @@ class Session:
     began: float = field(default_factory=time.monotonic)
     trial: Trial | None = None
     processes: Processes = field(default_factory=Processes)
+    paused: list[float] = field(default_factory=list)
 
     def seconds_left(self) -> float:
         """Until ``loop.minutes`` are over; infinite where there is no limit."""
         if not self.loop.minutes:
             return math.inf
-        return max(0.0, 60 * self.loop.minutes - (time.monotonic() - self.began))
+        return max(0.0, 60 * self.loop.minutes - (time.monotonic() - self.started()))
+
+    def started(self) -> float:
+        """When training would have begun, had it been in one sitting and without pause."""
+        return self.began + sum(self.paused)

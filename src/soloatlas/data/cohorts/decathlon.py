@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from soloatlas.data.check import Finding
-from soloatlas.data.cohorts.dataset import UNSTATED, Case, Dataset, Found, beside, not_found
+from soloatlas.data.cohorts.dataset import Case, Dataset, Found, beside, not_found
 from soloatlas.data.labels import read_label_names
 
 FILES = ("Task##_<Name>/dataset.json, imagesTr/ and labelsTr/<case>.nii.gz",)
@@ -35,7 +35,7 @@ MSD = Dataset(
     name="msd",
     what="any task of the Medical Segmentation Decathlon whose scans have one channel",
     used="by neither paper; the shared hippocampus cohort is its task 4",
-    licence=f"task 4: CC BY-SA 4.0; others {UNSTATED}",
+    licence="CC BY-SA 4.0",
     ask="the Medical Segmentation Decathlon; task 4 is fetched by soloatlas demo --cohort hippocampus",
     files=FILES,
     find=find_task,

@@ -23,7 +23,7 @@ from soloatlas.reproduction.drawings.sheet import (
 )
 from soloatlas.reproduction.row_run import Finished, Task
 from soloatlas.reproduction.rows import Table
-from soloatlas.reproduction.structures import case_dice_of, structure
+from soloatlas.reproduction.structures import structure_case_dice
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -97,9 +97,7 @@ def _of_run(task: Task) -> dict[str, ByScan]:
     scores = json.loads((task.scores() / "metrics.json").read_text(encoding="utf-8"))
     labels, cases = scores["labels"], scores["cases"]
     found = {MEAN: {case: score["dice"] for case, score in scores["case_means"].items()}}
-    found |= {
-        name: case_dice_of([name], labels, cases) for name in {structure(label["name"]) for label in labels.values()}
-    }
+    found |= structure_case_dice(labels, cases)
     scored = {name: {case: dice for case, dice in of.items() if dice is not None} for name, of in found.items()}
     return {name: of for name, of in scored.items() if of or name == MEAN}
 
