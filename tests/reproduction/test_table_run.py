@@ -268,9 +268,13 @@ def test_rows_of_other_methods_get_the_labels_they_need_and_the_settings_they_ha
     split.write_text(
         json.dumps({"pool": [parts["pool"][0], labelled, parts["pool"][1]], "dev": others, "test": others})
     )
-    reproduce_table("lt-net:table-3", "hippocampus", cohort / "results", (0,), "dev", FEW)
+    reproduce_table("lt-net:table-3", "hippocampus", cohort / "results", (0, 1), "dev", FEW)
     record = json.loads((cohort / "results/hippocampus/lt-net-table-3-dev.json").read_text())
     assert [row["method"] for row in record["rows"]] == ["mabmis", "lt-net"]
+    assert [[run["seed"] for run in row["runs"]] for row in record["rows"]] == [[0, 1], [0, 1]]
+    assert sorted(path.name.rpartition("-")[2] for path in (cohort / "runs/hippocampus").iterdir()) == [
+        "seed0", "seed0", "seed1",
+    ], "nothing is learnt by mabmis: one run"  # fmt: skip
     runs = {path.parent.name.split("-")[0]: path for path in (cohort / "runs/hippocampus").glob("*/run.json")}
     inputs = json.loads(runs["mabmis"].read_text())["inputs"]
     assert [pathlib.Path(one["path"]).name for one in inputs["more_atlases"]] == [f"{labelled}.nii.gz"] * 2

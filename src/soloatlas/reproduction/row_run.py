@@ -85,8 +85,12 @@ class Task:
         digest = hashlib.sha256(json.dumps(depends, sort_keys=True).encode()).hexdigest()[:10]
         study, atlases = self.conditions.study, 1 + len(self.conditions.study.more_atlases)
         several = f"-{atlases}atlases" if atlases > 1 else ""
-        seed = self.seed if load_method(self.method).METHOD.learns else 0  # else every seed is the same run
-        return Path("runs") / study.name / f"{self.method}-{digest}-{len(study.unlabelled)}scans{several}-seed{seed}"
+        seen = f"{len(study.unlabelled)}scans{several}"
+        return Path("runs") / study.name / f"{self.method}-{digest}-{seen}-seed{self.run_seed()}"
+
+    def run_seed(self) -> int:
+        """The seed of the run; 0 where nothing is learnt: every seed is the same run."""
+        return self.seed if load_method(self.method).METHOD.learns else 0
 
     def segmentations(self) -> Path:
         """Where the scans of the split lie segmented."""
@@ -187,7 +191,7 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
     c, study, folder = task.conditions, task.conditions.study, task.folder()
     if not (folder / "run.json").exists():
         share_registration(folder, task.settings(), study, task.seed, c.power)
-    pipeline.train(study, folder, task.method, c.preset, c.changes, task.seed, resume=True, progress=progress)
+    pipeline.train(study, folder, task.method, c.preset, c.changes, task.run_seed(), resume=True, progress=progress)
     write_text(folder / POWER, c.power)
     if not all_segmented(folder, task.stage, study.test_images, task.segmentations()):
         # Anew, whatever lies there: maps of scans that have changed, or of a run folder that has moved.
