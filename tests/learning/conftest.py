@@ -47,6 +47,12 @@ def dice(study, tmp_path_factory):
 
 
 @pytest.fixture
+def steps():
+    """Settings of a registration that learns within seconds, but for its channels."""
+    return STEPS
+
+
+@pytest.fixture
 def field():
     """Settings of a registration that learns within seconds: its steps, and its channels unless others are given."""
     return lambda channels="[16,16,16,16]": (*STEPS, f"registration.channels={channels}")

@@ -10,7 +10,7 @@ MORE = {
     "dataaug": ("appearance.steps=50",),
     "brbs": ("student.steps=250",),  # of both networks together, where the others have 200 and 150
 }
-MARGIN = 0.01  # of DSC, after so few steps; later the student of the atlas alone catches up on this easy cohort
+MARGIN = 0.015  # of DSC, after so few steps; later the student of the atlas alone catches up on this easy cohort
 
 
 @pytest.mark.parametrize("method", ["os-medseg", "dataaug", "brbs"])
