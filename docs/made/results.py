@@ -32,12 +32,14 @@ def headline_results(root: Path | None = None) -> str:
 
     It is shown from the table with the most seeds.
     """
+    from soloatlas.reproduction.records import cohort_of
+
     best: dict[tuple[str, str], list[str]] = {}
     for path, record in records(root):
         if record["split"] != "test":
             continue
         for row in record["rows"]:
-            key, seeds = (record["cohort"], row["name"]), len(row["runs"])
+            key, seeds = (cohort_of(record), row["name"]), len(row["runs"])
             if row.get("headline") and (key not in best or int(best[key][6]) < seeds):
                 scans = [str(record["scans"]), str(record["unlabelled"])]
                 about = [f"`{row['method']}`", _labels(record), *scans]

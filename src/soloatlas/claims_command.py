@@ -22,7 +22,7 @@ from soloatlas.errors import InputError
 def claims(results: Path, cohort: str, paper: str | None, output: Path | None, as_json: bool) -> None:
     """Judge each claim of the papers by the recorded results; nothing is run.
 
-    confirmed, not confirmed, or open: three seeds of whole runs do not say; undecided: too few, or too short; not
+    confirmed, not confirmed, or open: three seeds of 8 minutes do not say; undecided: too few, or too short; not
     measured: no record, run reproduce.
     """
     from soloatlas.atomic import write_json, write_text

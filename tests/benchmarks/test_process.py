@@ -8,6 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import torch
 
 import items.smoothness
 import process
@@ -85,4 +86,7 @@ def test_a_device_that_waits_is_not_busy(place):
     waiting = Case(lambda: time.sleep(0.05))
     answer = process.measure_times(Part("", lambda _: waiting, rounds=(1, 1), busy=True), place, {"without": []})
     assert 0 <= answer["busy"] < 0.3
+    working = Case(lambda: sum(range(10**6)))  # one thread computes
+    answer = process.measure_times(Part("", lambda _: working, rounds=(1, 1), busy=True), place, {"without": []})
+    assert answer["busy"] * torch.get_num_threads() > 0.4
     assert "busy" not in process.measure_times(Part("", lambda _: waiting, rounds=(1, 1)), place, {"without": []})

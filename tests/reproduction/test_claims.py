@@ -116,6 +116,16 @@ def test_short_training_is_preliminary_and_what_learns_nothing_is_never_too_shor
     assert (verdict_of(claim(), both).minutes, verdict_of(claim(), both).preliminary) == (None, "")
 
 
+def test_beside_syn_a_student_s_share_of_the_limit_counts_as_all_of_it():
+    settings = {"registration": {"network": "syn"}, "loop": {"minutes": 8.0}}
+    runs = [run([s + 0.02 for s in BASE], minutes=6.0, settings=settings)] * 3
+    found = verdict_of(claim(), {"A": runs, "B": moved(0)})
+    assert (found.minutes, found.preliminary) == (8.0, "")
+    unlimited = {"registration": {"network": "syn"}, "loop": {"minutes": 0.0}}
+    runs = [run([s + 0.02 for s in BASE], minutes=6.0, settings=unlimited)] * 3
+    assert verdict_of(claim(), {"A": runs, "B": moved(0)}).preliminary == "6.0 min of training"
+
+
 def test_less_is_better_for_distances():
     def runs(distances):
         return [run(BASE, case_hd95_mm={f"scan{n}": d for n, d in enumerate(distances)})] * 3

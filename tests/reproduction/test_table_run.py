@@ -30,8 +30,7 @@ from soloatlas.reproduction.row_run import (
 from soloatlas.reproduction.side_by_side import waves
 from soloatlas.reproduction.table_run import _notes
 from soloatlas.reproduction.verdicts import read_records
-from soloatlas.runs import read_record
-from soloatlas.settings import essential, override
+from soloatlas.settings import override
 
 TINY = (
     "registration.steps=2",
@@ -126,11 +125,18 @@ def test_a_limited_registration_is_shared_by_runs_of_the_same_power_with_its_tim
     reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), changes=limited)
     runs = cohort / "runs/hippocampus"
     assert len({p.read_bytes() for p in runs.glob("*/checkpoints/register.safetensors")}) == 1
-    (cosine,) = [p for p in runs.iterdir() if read_record(p)["settings"]["hint"]["distance"] == "cosine"]
-    settings, study = essential(read_record(cosine)["settings"]), cohort_study("hippocampus", "test")
-    here = power_of_each(1)
-    assert registered_alike(runs / "new-seed0", settings, study, 0, here) is not None
-    assert registered_alike(runs / "new-seed0", settings, study, 0, "another chip") is None
+    study = cohort_study("hippocampus", "test")
+    here = Conditions(study, changes=(*limited, "hint.weight=3"), power=power_of_each(1))
+
+    def found(method="os-medseg", **more):
+        task = Task(method, "student", 0, replace(here, **more))
+        return registered_alike(task.folder(), task, study)
+
+    assert found() is not None and found(power="another chip") is None
+    others = tuple(change for change in limited if not change.startswith("student"))
+    assert found("dataaug", changes=limited) is None, "its registration has another share of the time"
+    assert found("clmorph", changes=others) is None
+    assert found("brbs", changes=limited) is None, "it has no stage that registers"
 
 
 def test_seeds_of_a_method_that_learns_nothing_are_one_run(cohort):
@@ -152,8 +158,15 @@ def test_a_tag_keeps_a_record_apart(cohort):
     steps = [record["rows"][1]["runs"][0]["steps"] for record in records]
     assert steps == [{"register": 2, "distil": 2}, {"register": 2, "distil": 3}]
     assert "steps made: Atlas labels warped: " in (folder / "os-medseg-main.md").read_text()
-    with pytest.raises(InputError, match="--tag a/b: is part of a file's name"):
-        reproduce_table(*main, tag="a/b")
+    for tag, why in (
+        ("a/b", "is part of a file's name"),
+        ("2.5mm", "is part of a file's name"),
+        ("dev", "names another"),
+    ):
+        with pytest.raises(InputError, match=f"--tag {tag}: {why}"):
+            reproduce_table(*main, tag=tag)
+    with pytest.raises(InputError, match="--tag alone: names another record"):
+        reproduce_table("os-medseg:alpha", *main[1:], tag="alone")
 
 
 def test_ours_minus_the_published_cell_has_our_interval():
@@ -179,6 +192,18 @@ def test_a_cohort_stands_beside_the_paper_s_recipe_for_its_kind():
     assert not [one for one in told if one.startswith(("registration.similarity", "registration.smoothness"))]
 
 
+def test_rows_in_their_authors_form_keep_their_losses_on_ct(cohort):
+    table, study = TABLES["lt-net:table-5"], cohort_study("hippocampus", "test")
+    conditions = Conditions(study, changes=COHORTS["headneck_openkbp"].changes)
+    similarity = {
+        row.name: task.settings()["registration"]["similarity"]
+        for row in table.rows
+        for task in tasks_of(table, row, conditions)
+        if "registration" in task.settings()
+    }
+    assert similarity == {"VoxelMorph": "mi", "DataAug": "cc", "LT-Net": "mi"}
+
+
 def test_a_table_of_both_sides_in_one_needs_names_with_sides_before_it_trains(cohort):
     (cohort / "data/hippocampus/labels.json").write_text('{"1": "one", "2": "two"}')
     with pytest.raises(InputError, match="hippocampus: this table scores left and right as one, and no label has"):
@@ -196,14 +221,12 @@ def test_rows_share_one_registration_and_the_default_row_one_run(cohort):
 def test_a_registration_of_other_scans_or_another_generation_is_not_shared(cohort):
     reproduce_table("os-medseg:table-5", "hippocampus", cohort / "results", (0,), "dev", TINY)
     runs = cohort / "runs/hippocampus"
-    (cosine,) = [p for p in runs.iterdir() if read_record(p)["settings"]["hint"]["distance"] == "cosine"]
     study = cohort_study("hippocampus", "dev")
-    settings = essential(read_record(cosine)["settings"])
 
-    def shared(of=study, **more):
+    def shared(of=study, method="os-medseg", *more):
         folder = runs / "new-seed0"
         shutil.rmtree(folder, ignore_errors=True)
-        share_registration(folder, {**settings, **more}, of, 0)
+        share_registration(folder, Task(method, "student", 0, Conditions(of, "dev", changes=(*TINY, *more))), of)
         return (folder / "checkpoints/register.safetensors").exists()
 
     assert shared()
@@ -211,7 +234,8 @@ def test_a_registration_of_other_scans_or_another_generation_is_not_shared(cohor
     assert waves([other]) == [[], [[0]]], "it need not wait for another to learn the registration"
     assert not shared(replace(study, atlas=study.atlas_labels))
     assert not shared(replace(study, unlabelled=study.unlabelled[:-1]))
-    assert not shared(sampling={"atlas": True})
+    assert shared(study, "dataaug") and not shared(study, "dataaug", "sampling.atlas=true")
+    assert not shared(study, "brbs"), "it learns all in one stage"
     for path in runs.glob("os-*/run.json"):
         path.write_text(json.dumps(json.loads(path.read_text()) | {"generation": 0}))
     assert not shared()

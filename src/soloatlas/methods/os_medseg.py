@@ -133,6 +133,9 @@ def train(material: Material, settings: Settings, session: Session) -> dict[str,
     from soloatlas.registration import learn_fields
 
     networks, fields = learn_fields(material, settings, session, share=REGISTRATION)
+    if not settings.registration.learnt:  # SyN does not count: a student gets no more time than beside a network
+        loop = replace(session.loop, minutes=(1 - REGISTRATION) * session.loop.minutes)
+        session = replace(session, loop=loop)
     student, teacher = build_student(settings, material.class_count, session), None
     if settings.teacher.enabled:
         teacher = build_teacher(settings, session)
@@ -207,8 +210,7 @@ def distil(
     }
     steps = steps_of(s.steps, s.epochs, items, s.batch)
     stage = Stage("distil", networks, objective, weights, items, steps, s.batch, s.learning_rate, s.schedule)
-    # SyN does not count, so the student gets what it has beside a network, no more.
-    fit(stage if settings.registration.learnt else replace(stage, share=1 - REGISTRATION), session)
+    fit(stage, session)
 
 
 def training_pairs(material: Material, fields: FieldsOfPool, settings: Settings, seed: int) -> Pairs:

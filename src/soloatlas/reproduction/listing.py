@@ -9,7 +9,7 @@ from typing import Any
 from soloatlas.machine import about_machine
 from soloatlas.methods import load_method
 from soloatlas.reproduction.figures import FIGURES
-from soloatlas.reproduction.records import recorded_tables
+from soloatlas.reproduction.records import cohort_of, recorded_tables
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.tables import TABLES
 
@@ -126,7 +126,7 @@ def _recorded(results: Path) -> Iterator[tuple[Any, dict[str, Any]]]:
         for row in record["rows"]:
             method = row.get("method") or TABLES[record["id"]].method
             entry = {
-                "cohort": record["cohort"],
+                "cohort": cohort_of(record),
                 "unlabelled": record["unlabelled"],
                 "preset": record.get("preset", "quick"),
                 "changes": record["changes"],

@@ -27,6 +27,7 @@ class Recipe:
 
 
 _CONTOURED = (1, 3, 4, 7)
+CT_LOSSES = ("registration.similarity=mi", "registration.smoothness=bending")
 
 COHORTS: dict[str, Recipe] = {
     "hippocampus": Recipe(unlabelled=100),
@@ -38,8 +39,7 @@ COHORTS: dict[str, Recipe] = {
             "prepare.spacing=4.0",
             "prepare.normalise=window",
             "prepare.window=[824.0, 1524.0]",
-            "registration.similarity=mi",
-            "registration.smoothness=bending",
+            *CT_LOSSES,
         ),
         scoring=Scoring(_CONTOURED, not_contoured_if_absent=_CONTOURED),
     ),

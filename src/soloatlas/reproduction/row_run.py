@@ -20,6 +20,7 @@ from soloatlas.evaluation import EVERY_LABEL, Scoring, kept_scores, score_study
 from soloatlas.machine import about_machine
 from soloatlas.methods import Method, load_method, settings_of
 from soloatlas.prepare import PREPARE_VERSION
+from soloatlas.reproduction.recipes import CT_LOSSES
 from soloatlas.reproduction.rows import Pictures, Row, Table
 from soloatlas.reproduction.structures import (
     case_dice_of,
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 
 
 POWER = "power.txt"  # in a run folder: see `Conditions`
+_JOINT = ("brbs", "lt-net")  # learn no registration by itself
 _REGISTRATION = Path("checkpoints") / "register.safetensors"  # in a run folder: what the first stage learnt
 
 
@@ -115,7 +117,10 @@ def tasks_of(table: Table | Pictures, row: Row, conditions: Conditions) -> list[
     """A row with every seed."""
     method = row.method or table.method
     preset = load_method(method).preset(conditions.preset)
-    changes = (*applicable(preset, conditions.changes), *row.changes)
+    for_all = conditions.changes
+    if "form=original" in row.changes:  # the authors' own losses, also where the cohort has others for every row
+        for_all = tuple(change for change in for_all if change not in CT_LOSSES)
+    changes = (*applicable(preset, for_all), *row.changes)
     study = with_needed_labels(with_share(conditions.study, row.share), load_method(method).METHOD, row.atlases)
     of_row = replace(conditions, study=study, changes=changes)
     return [Task(method, row.stage, seed, of_row) for seed in conditions.seeds]
@@ -190,7 +195,7 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
 
     c, study, folder = task.conditions, task.conditions.study, task.folder()
     if not (folder / "run.json").exists():
-        share_registration(folder, task.settings(), study, task.seed, c.power)
+        share_registration(folder, task, study)
     pipeline.train(study, folder, task.method, c.preset, c.changes, task.run_seed(), resume=True, progress=progress)
     write_text(folder / POWER, c.power)
     if not all_segmented(folder, task.stage, study.test_images, task.segmentations()):
@@ -242,19 +247,24 @@ def _summary(scores: dict[str, Any], run: dict[str, Any], seed: int) -> dict[str
     }
 
 
-def registration_settings(settings: dict[str, Any]) -> dict[str, Any]:
-    """Those on which a learnt registration depends; DataAug's may see the atlas among the scans."""
+def registration_settings(settings: dict[str, Any], method: str) -> dict[str, Any]:
+    """What a learnt registration depends on; DataAug's may see the atlas among the scans.
+
+    The method counts where time is limited, since each gives its registration another share of it, and where all is
+    learnt in one stage.
+    """
     own = {key: settings.get(key) for key in ("registration", "prepare", "loop")}
+    own["method"] = method if settings["loop"]["minutes"] or method in _JOINT else ""
     return own | {"atlas in pool": settings.get("sampling", {}).get("atlas", False)}
 
 
-def share_registration(folder: Path, settings: dict[str, Any], study: Study, seed: int, power: str = "") -> None:
+def share_registration(folder: Path, task: Task, study: Study) -> None:
     """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
 
     Rows that differ after the registration then compare students on the very same synthetic pairs. Under a limit of
     time the student has what the registration has left of it: its checkpoint tells how long it took.
     """
-    other = registered_alike(folder, settings, study, seed, power)
+    other = registered_alike(folder, task, study)
     if other is None:
         return
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -264,18 +274,20 @@ def share_registration(folder: Path, settings: dict[str, Any], study: Study, see
     (folder / "metrics.csv").write_text("".join(rows))
 
 
-def registered_alike(folder: Path, settings: dict[str, Any], study: Study, seed: int, power: str = "") -> Path | None:
-    """A finished run beside ``folder`` whose learnt registration is the one of these settings, or None.
+def registered_alike(folder: Path, task: Task, study: Study) -> Path | None:
+    """A finished run beside ``folder`` whose learnt registration is the one of this task, or None.
 
-    The same: settings, seed, the contents of atlas, labels and unlabelled scans and, where time is limited, the power
-    of the machine.
+    The same: settings, seed, the contents of atlas, labels and unlabelled scans and, where time is limited, the method
+    and the power of the machine.
     """
-    for other in sorted(folder.parent.glob(f"*-seed{seed}")):
+    settings = task.settings()
+    wanted = registration_settings(settings, task.method)
+    for other in sorted(folder.parent.glob(f"*-seed{task.seed}")):
         if other == folder or not (other / _REGISTRATION).exists() or not (other / "run.json").exists():
             continue  # without a record: another process is just beginning there
         found = read_record(other)
-        same = registration_settings(essential(found["settings"])) == registration_settings(settings)
-        same = same and not (settings["loop"]["minutes"] and _power_of(other) != power)
+        same = registration_settings(essential(found["settings"]), found["method"]) == wanted
+        same = same and not (settings["loop"]["minutes"] and _power_of(other) != task.conditions.power)
         if found["state"] == "finished" and same and same_generation(found) and _on_inputs(found, study):
             return other
     return None

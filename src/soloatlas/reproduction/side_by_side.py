@@ -74,9 +74,9 @@ def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
     rest: list[list[int]] = []
     for numbers in folders.values():
         task = tasks[numbers[0]]
-        settings, study = task.settings(), task.conditions.study
-        shared = [registration_settings(settings), task.seed, study.unlabelled]
-        learnt = shared in known or registered_alike(task.folder(), settings, study, task.seed, task.conditions.power)
+        study = task.conditions.study
+        shared = [registration_settings(task.settings(), task.method), task.seed, study.unlabelled]
+        learnt = shared in known or registered_alike(task.folder(), task, study)
         (rest if learnt else first).append(numbers)
         known.append(shared)
     return [first, rest]

@@ -61,7 +61,8 @@ def reproduce_table(
         changes: settings for every row that has them.
         data: the user's copy of the public data set.
         preset: of every method.
-        minutes: of training, filled by every run that trains; 0: as long as the steps take.
+        minutes: of training, filled by every run that trains (with SyN's fields, by the student's share of them); 0: as
+            long as the steps take.
         jobs: runs at a time (`side_by_side`).
         tag: a word that keeps this record apart from others of the same table and cohort.
 
@@ -75,8 +76,10 @@ def reproduce_table(
     known = everything()
     if key not in known:
         raise InputError(f"reproduce {key}: not a table or figure; known: {', '.join(known)}")
-    if not re.fullmatch(r"[A-Za-z0-9.]*", tag):
+    if not re.fullmatch(r"[A-Za-z0-9]*", tag):
         raise InputError(f"--tag {tag}: is part of a file's name; give letters and digits")
+    if tag == "dev" or f"{key}-{tag}" in known:
+        raise InputError(f"--tag {tag}: names another record; choose another word")
     of = known[key]
     require_applicable([load_method(row.method or of.method).preset(preset) for row in of.rows], changes)
     conditions = _conditions(cohort, split, data, progress)

@@ -21,6 +21,7 @@ from soloatlas.evaluation.statistics import (
     signed_rank,
     student_sample,
 )
+from soloatlas.methods.os_medseg import REGISTRATION
 from soloatlas.reproduction.claims import CLAIMS, Claim, Comparison
 from soloatlas.reproduction.records import cohort_of, form_of, recorded_tables
 
@@ -333,9 +334,18 @@ def _together(findings: Sequence[Finding]) -> str:
 
 
 def _least(runs: Sequence[dict[str, Any]]) -> float | None:
-    """Minutes of training of the run that trained least. None where none trains."""
+    """Minutes of training of the run that trained least. None where none trains.
+
+    With SyN's fields a student has the share of a limit that it has beside a network: it is counted as the whole.
+    """
     trained = [run for run in runs if sum(run.get("parameters", {}).values())]
-    return min((run["seconds"].get("learn", 0) / 60 for run in trained), default=None)
+    return min((run["seconds"].get("learn", 0) / 60 / _share(run) for run in trained), default=None)
+
+
+def _share(run: dict[str, Any]) -> float:
+    settings = run["settings"]
+    by_syn = settings.get("registration", {}).get("network") == "syn"
+    return 1 - REGISTRATION if by_syn and settings["loop"].get("minutes") else 1.0
 
 
 def _preliminary(seeds: int, minutes: float | None) -> str:
