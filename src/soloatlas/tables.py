@@ -30,10 +30,13 @@ def number(value: float | None, digits: int = 3) -> str:
 
 def difference(found: dict[str, Any] | None) -> str:
     """A paired difference with its interval, where there is one; a dash where nothing was compared."""
-    if not found or found["dice"] is None:
-        return "-"
-    between = f" [{found['ci95'][0]:+.3f}, {found['ci95'][1]:+.3f}]" if found["ci95"] else ""
-    return f"{found['dice']:+.3f}{between}"
+    return signed(found["dice"], found["ci95"]) if found and found["dice"] is not None else "-"
+
+
+def signed(value: float, interval: Sequence[float] | None, digits: int = 3) -> str:
+    """A number with its sign, and its interval where there is one."""
+    ends = ", ".join(f"{end:+.{digits}f}" for end in interval or ())
+    return f"{value:+.{digits}f}" + (f" [{ends}]" if ends else "")
 
 
 METRICS = ("DSC", "HD95 mm", "ASSD mm", "NSD")

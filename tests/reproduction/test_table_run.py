@@ -130,7 +130,7 @@ def test_a_limited_registration_is_shared_by_runs_of_the_same_power_with_its_tim
 
     def found(method="os-medseg", **more):
         task = Task(method, "student", 0, replace(here, **more))
-        return registered_alike(task.folder(), task, study)
+        return registered_alike(task)
 
     assert found() is not None and found(power="another chip") is None
     others = tuple(change for change in limited if not change.startswith("student"))
@@ -224,10 +224,11 @@ def test_a_registration_of_other_scans_or_another_generation_is_not_shared(cohor
     study = cohort_study("hippocampus", "dev")
 
     def shared(of=study, method="os-medseg", *more):
-        folder = runs / "new-seed0"
-        shutil.rmtree(folder, ignore_errors=True)
-        share_registration(folder, Task(method, "student", 0, Conditions(of, "dev", changes=(*TINY, *more))), of)
-        return (folder / "checkpoints/register.safetensors").exists()
+        new = more if method != "os-medseg" else ("hint.weight=3",)
+        task = Task(method, "student", 0, Conditions(of, "dev", changes=(*TINY, *new)))
+        shutil.rmtree(task.folder(), ignore_errors=True)
+        share_registration(task)
+        return (task.folder() / "checkpoints/register.safetensors").exists()
 
     assert shared()
     other = Task("os-medseg", "student", 0, Conditions(study, "dev", changes=(*TINY, "hint.weight=3")))

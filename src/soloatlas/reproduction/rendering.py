@@ -9,7 +9,7 @@ import numpy as np
 
 from soloatlas.reproduction.deviations import as_notes
 from soloatlas.reproduction.measures import BY_CASE
-from soloatlas.tables import difference, markdown_table, number, text_table
+from soloatlas.tables import difference, markdown_table, number, signed, text_table
 
 MEASURES = {
     "dice": ("DSC", 3),
@@ -142,10 +142,7 @@ def by_row(record: dict[str, Any]) -> Cells:
 def _apart(row: dict[str, Any], measure: str, digits: int) -> str:
     """Ours minus the published cell, with the interval of ours over cases and seeds."""
     found = row["minus_published"].get(measure)
-    if not found:
-        return "-"
-    ends = ", ".join(f"{end:+.{digits}f}" for end in found["ci95"] or ())
-    return f"{found['difference']:+.{digits}f}" + (f" [{ends}]" if ends else "")
+    return signed(found["difference"], found["ci95"], digits) if found else "-"
 
 
 def by_structure(record: dict[str, Any]) -> Cells:

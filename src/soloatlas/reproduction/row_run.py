@@ -195,7 +195,7 @@ def run_and_score(task: Task, progress: Progress | None) -> dict[str, Any]:
 
     c, study, folder = task.conditions, task.conditions.study, task.folder()
     if not (folder / "run.json").exists():
-        share_registration(folder, task, study)
+        share_registration(task)
     pipeline.train(study, folder, task.method, c.preset, c.changes, task.run_seed(), resume=True, progress=progress)
     write_text(folder / POWER, c.power)
     if not all_segmented(folder, task.stage, study.test_images, task.segmentations()):
@@ -258,13 +258,13 @@ def registration_settings(settings: dict[str, Any], method: str) -> dict[str, An
     return own | {"atlas in pool": settings.get("sampling", {}).get("atlas", False)}
 
 
-def share_registration(folder: Path, task: Task, study: Study) -> None:
-    """Start ``folder`` with the trained registration of a finished run beside it, if one has the same.
+def share_registration(task: Task) -> None:
+    """Start the run of ``task`` with the trained registration of a finished run beside it, if one has the same.
 
     Rows that differ after the registration then compare students on the very same synthetic pairs. Under a limit of
     time the student has what the registration has left of it: its checkpoint tells how long it took.
     """
-    other = registered_alike(folder, task, study)
+    other, folder = registered_alike(task), task.folder()
     if other is None:
         return
     (folder / "checkpoints").mkdir(parents=True, exist_ok=True)
@@ -274,13 +274,13 @@ def share_registration(folder: Path, task: Task, study: Study) -> None:
     (folder / "metrics.csv").write_text("".join(rows))
 
 
-def registered_alike(folder: Path, task: Task, study: Study) -> Path | None:
-    """A finished run beside ``folder`` whose learnt registration is the one of this task, or None.
+def registered_alike(task: Task) -> Path | None:
+    """A finished run beside that of ``task`` whose learnt registration is the one of this task, or None.
 
     The same: settings, seed, the contents of atlas, labels and unlabelled scans and, where time is limited, the method
     and the power of the machine.
     """
-    settings = task.settings()
+    settings, folder = task.settings(), task.folder()
     wanted = registration_settings(settings, task.method)
     for other in sorted(folder.parent.glob(f"*-seed{task.seed}")):
         if other == folder or not (other / _REGISTRATION).exists() or not (other / "run.json").exists():
@@ -288,7 +288,8 @@ def registered_alike(folder: Path, task: Task, study: Study) -> Path | None:
         found = read_record(other)
         same = registration_settings(essential(found["settings"]), found["method"]) == wanted
         same = same and not (settings["loop"]["minutes"] and _power_of(other) != task.conditions.power)
-        if found["state"] == "finished" and same and same_generation(found) and _on_inputs(found, study):
+        same = same and same_generation(found) and found["state"] == "finished"
+        if same and _on_inputs(found, task.conditions.study):
             return other
     return None
 

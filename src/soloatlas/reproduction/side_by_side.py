@@ -76,7 +76,7 @@ def waves(tasks: Sequence[Task]) -> list[list[list[int]]]:
         task = tasks[numbers[0]]
         study = task.conditions.study
         shared = [registration_settings(task.settings(), task.method), task.seed, study.unlabelled]
-        learnt = shared in known or registered_alike(task.folder(), task, study)
+        learnt = shared in known or registered_alike(task)
         (rest if learnt else first).append(numbers)
         known.append(shared)
     return [first, rest]

@@ -8,7 +8,7 @@ from typing import Any
 
 from soloatlas.reproduction.claims import CLAIMS, Claim
 from soloatlas.reproduction.verdicts import CONFIRMED, NOT_MEASURED, SCALES, UNDECIDED, Finding, Verdict
-from soloatlas.tables import markdown_table, number, text_table
+from soloatlas.tables import markdown_table, number, signed, text_table
 
 RULE = (
     "Scores are paired: the same scan and seed in each row. Effects are positive as claimed, with a 95 % interval: for "
@@ -55,9 +55,7 @@ def _weakest(verdict: Verdict) -> str:
 
 
 def _effect(finding: Finding, claim: Claim) -> str:
-    scale = SCALES[claim.measure]
-    low, high = (f"{end:+.{scale.digits}f}" for end in finding.ci95)
-    return f"{finding.effect:+.{scale.digits}f} [{low}, {high}]"
+    return signed(finding.effect, finding.ci95, SCALES[claim.measure].digits)
 
 
 def as_markdown(found: Sequence[Verdict], heading: str = "##") -> str:
